@@ -1,0 +1,43 @@
+"""The end of a job: what is left is written down as `job_end`, and its streams are removed.
+
+Runs after all actors of the job are gone, so that this is the journal's only writer. Repeating it changes nothing.
+"""
+
+from __future__ import annotations
+
+from services.learner.journal import Draft, Header, Journal, finished_numbers
+from services.layout import Layout
+from services.store import keys
+from services.store.client import Client
+from services.trajectories import streams
+from services.trajectories.ledger import DropReason
+from services.trajectories.progress import Progress
+
+
+def close_job(client: Client, layout: Layout, job_id: str) -> None:
+    """Write the closing record, finish the numbers it names, delete the streams. Raises JournalDamaged."""
+    cursor = streams.cursor(client, job_id)
+    folder = layout.job(job_id).journal
+    if cursor or folder.exists():
+        _close_journal(client, Journal(folder), job_id, cursor)
+    names = (*streams.TRAINING_STREAMS, *streams.EVALUATION_STREAMS)
+    client.delete(*(keys.stream(job_id, name) for name in names))
+
+
+def _close_journal(client: Client, journal: Journal, job_id: str, cursor: int) -> None:
+    epoch = journal.claim_epoch()
+    headers: list[Header] = list(journal.headers())
+    next_step = 1 + max((header.step for header in headers if header.kind == "step"), default=-1)
+    if not any(header.kind == "close" for header in headers):
+        cursor = max([cursor, *(header.cursor for header in headers)])
+        finished = {number for numbers in finished_numbers(headers).values() for number in numbers}
+        left = [number for number in range(cursor) if number not in finished]
+        draft = Draft(kind="close", step=next_step, cursor=cursor, dropped={DropReason.JOB_END.value: left})
+        headers.append(journal.commit(draft))
+    Progress(client).assert_training(
+        job_id,
+        epoch=epoch,
+        next_step=next_step,
+        cursor_at_least=max(header.cursor for header in headers),
+        numbers=finished_numbers(headers),
+    )

@@ -1,0 +1,91 @@
+"""Issues groups: dataset row, prompt tokens, sampling seed, and the next number, in one Lua call.
+
+Everything of a group follows from (job, number), so that a number can be issued again after Redis lost it: the row is
+a seeded permutation per epoch of the dataset, the sampling seed comes from (job seed, number).
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import time
+
+from services.controller.prompts import PromptEncoder
+from services.datasets import Row, iter_rows
+from services.layout import Layout
+from services.spec import JobSpec, derived_seed
+from services.store.client import Client
+from services.trajectories import streams
+from services.trajectories.codec import SCHEMA_VERSION, encode, ints
+from sspo_proto.trajectory_pb2 import PromptTask, Sampling
+
+
+class Dispatcher:
+    """The prompts of one job."""
+
+    def __init__(self, spec: JobSpec, client: Client, layout: Layout) -> None:
+        self._spec = spec
+        self._client = client
+        self._encoder = PromptEncoder(layout.model(spec.model), spec.rollout)
+        self._rows = list(iter_rows(layout.files / spec.training_file, spec.training_file))
+        self._validation: list[Row] = []
+        if spec.evaluation is not None and spec.validation_file is not None:
+            rows = iter_rows(layout.files / spec.validation_file, spec.validation_file)
+            self._validation = [row for row, _ in zip(rows, range(spec.evaluation.samples), strict=False)]
+        self._order: tuple[int, list[int]] = (-1, [])
+
+    @property
+    def validation_rows(self) -> int:
+        """Rows of one evaluation."""
+        return len(self._validation)
+
+    def dispatch(self, count: int, step: int) -> int:
+        """Issue up to `count` groups at the cursor; stops early when another dispatcher was faster."""
+        number = streams.cursor(self._client, self._spec.job_id)
+        for issued in range(count):
+            if not streams.dispatch(self._client, self._spec.job_id, number + issued, self._task(number + issued, step), step):
+                return issued
+        return count
+
+    def reissue(self, numbers: tuple[int, ...], step: int) -> int:
+        """Issue numbers again that are neither finished nor in a stream."""
+        job = self._spec.job_id
+        return sum(streams.reissue(self._client, job, number, self._task(number, step), step) for number in numbers)
+
+    def evaluate(self, step: int) -> None:
+        """Issue all prompts of one evaluation, numbered by their row."""
+        assert self._spec.evaluation is not None
+        for number, row in enumerate(self._validation):
+            task = self._base(row, number, step)
+            task.evaluation_step = step
+            task.sampling.temperature = self._spec.evaluation.temperature
+            task.sampling.group_size = 1
+            task.sampling.seed = derived_seed(self._spec.seed, "evaluation", step, number)
+            streams.add_evaluation(self._client, self._spec.job_id, number, encode(task), step)
+
+    def _task(self, number: int, step: int) -> bytes:
+        epoch, position = divmod(number, len(self._rows))
+        if self._order[0] != epoch:
+            order = list(range(len(self._rows)))
+            random.Random(derived_seed(self._spec.seed, "order", epoch)).shuffle(order)
+            self._order = (epoch, order)
+        return encode(self._base(self._rows[self._order[1][position]], number, step))
+
+    def _base(self, row: Row, number: int, step: int) -> PromptTask:
+        return PromptTask(
+            schema_version=SCHEMA_VERSION,
+            job_id=self._spec.job_id,
+            group_number=number,
+            dataset_row=row.number,
+            prompt_token_ids=ints(self._encoder.encode(row)),
+            item_json=json.dumps(row.item),
+            sampling=Sampling(
+                temperature=self._spec.rollout.temperature,
+                max_tokens=self._spec.rollout.max_tokens,
+                seed=derived_seed(self._spec.seed, "sampling", number),
+                group_size=self._spec.rollout.group_size,
+                stop_token_ids=self._encoder.stop_token_ids,
+            ),
+            issued_step=step,
+            issued_at=time.time(),
+        )

@@ -1,0 +1,110 @@
+"""Evaluations: their own streams and numbers, outside the ledger, never trained on.
+
+The learner names the step it wants evaluated; here the prompts are issued, the graded answers collected and the mean
+written into the step records. A newer request replaces one that is still running.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+
+import structlog
+
+from services.controller.dispatcher import Dispatcher
+from services.store import keys
+from services.store.client import Client
+from services.store.evaluations import Evaluations
+from services.store.events import Events
+from services.trajectories import streams
+from services.trajectories.codec import MalformedMessage, decode_group
+
+log = structlog.get_logger()
+
+DEADLINE_SECONDS = 300.0
+
+
+@dataclass
+class _Running:
+    step: int
+    started: float = field(default_factory=time.monotonic)
+    rewards: dict[int, float] = field(default_factory=dict)
+    failed: set[int] = field(default_factory=set)
+    versions: set[int] = field(default_factory=set)
+
+
+class Evaluation:
+    """The evaluation of one job that runs now, if any."""
+
+    def __init__(self, client: Client, job_id: str, dispatcher: Dispatcher) -> None:
+        self._client = client
+        self._job_id = job_id
+        self._dispatcher = dispatcher
+        self._running: _Running | None = None
+        done = [record["step"] for record in Evaluations(client).list(job_id)]
+        self._newest = max(done, default=-1)
+
+    @property
+    def running(self) -> bool:
+        return self._running is not None
+
+    def tick(self, wanted_step: int) -> None:
+        """Start the wanted evaluation, collect answers, finish when all are in or the deadline passed."""
+        if wanted_step > self._newest:
+            self._start(wanted_step)
+        if self._running is None:
+            return
+        self._collect(self._running)
+        answered = len(self._running.rewards) + len(self._running.failed)
+        late = time.monotonic() - self._running.started > DEADLINE_SECONDS
+        if answered >= self._dispatcher.validation_rows or late:
+            self._finish(self._running)
+
+    def _start(self, step: int) -> None:
+        for name in streams.EVALUATION_STREAMS:
+            self._client.delete(keys.stream(self._job_id, name))
+        streams.prepare(self._client, self._job_id)
+        self._running = _Running(step)
+        self._newest = step
+        self._dispatcher.evaluate(step)
+
+    def _collect(self, running: _Running) -> None:
+        entries = streams.read_after(self._client, self._job_id, streams.EVAL_SCORED, "0", count=1024)
+        for entry in entries:
+            try:
+                group = decode_group(entry.payload)
+            except MalformedMessage as error:
+                log.warning("evaluation_malformed", job=self._job_id, row=entry.number, reason=str(error))
+                running.failed.add(entry.number)
+                continue
+            if group.task.evaluation_step != running.step:
+                continue
+            if group.HasField("failure"):
+                running.failed.add(entry.number)
+                continue
+            running.rewards[entry.number] = group.trajectories[0].reward.value
+            running.versions.update(span.version for span in group.trajectories[0].version_spans)
+        streams.remove(self._client, self._job_id, streams.EVAL_SCORED, [entry.id for entry in entries])
+
+    def _finish(self, running: _Running) -> None:
+        self._running = None
+        graded = len(running.rewards)
+        missing = self._dispatcher.validation_rows - graded - len(running.failed)
+        record = {
+            "step": running.step,
+            "reward_mean": sum(running.rewards.values()) / graded if graded else None,
+            "graded": graded,
+            "failed": len(running.failed),
+            "missing": missing,
+            "policy_versions": sorted(running.versions),
+            "seconds": time.monotonic() - running.started,
+        }
+        Evaluations(self._client).put(self._job_id, running.step, record)
+        mean = record["reward_mean"]
+        Events(self._client).add(
+            self._job_id,
+            f"Evaluation after step {running.step}: " + (f"reward {mean:.3f}" if mean is not None else "no answer"),
+            level="info" if not missing and graded else "warn",
+            type="metrics",
+            data={"step": running.step, "valid_mean_reward": mean, "graded": graded, "failed": len(running.failed)},
+        )

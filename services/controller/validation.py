@@ -1,0 +1,45 @@
+"""`validating_files`: everything that can be known wrong with a job's files before an engine starts.
+
+Raises `InvalidFile` with the file and its line in the message; the job fails with that.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from services.controller.prompts import PromptEncoder
+from services.datasets import DatasetError, iter_rows
+from services.graders import parse_grader
+from services.layout import Layout
+from services.spec import JobSpec
+
+
+class InvalidFile(ValueError):
+    """A job's file can't be used."""
+
+    def __init__(self, message: str, param: str) -> None:
+        super().__init__(message)
+        self.param = param
+
+
+def validate_files(spec: JobSpec, layout: Layout) -> None:
+    """Read both files whole: rows, item fields the grader names, prompt lengths, the model's context."""
+    encoder = PromptEncoder(layout.model(spec.model), spec.rollout)
+    files: dict[str, str | None] = {"training_file": spec.training_file, "validation_file": spec.validation_file}
+    for param, file_id in files.items():
+        if file_id is not None:
+            _validate(spec, layout, encoder, file_id, param)
+
+
+def _validate(spec: JobSpec, layout: Layout, encoder: PromptEncoder, file_id: str, param: str) -> None:
+    grader: Any = parse_grader(spec.grader)
+    try:
+        for row in iter_rows(layout.files / file_id, file_id, grader=grader, param=param):
+            try:
+                encoder.encode(row)
+            except ValueError as error:
+                raise DatasetError(file_id, row.number + 1, str(error), param) from error
+    except DatasetError as error:
+        raise InvalidFile(str(error), param) from error
+    except OSError as error:
+        raise InvalidFile(f"{file_id}: {error.strerror}", param) from error

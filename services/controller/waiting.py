@@ -1,0 +1,38 @@
+"""What a job waits for, in words: which stage it is in, and since when."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from services.spec import JobSpec
+from services.store.jobs import JobRecord
+from services.store.registry import WorkerRecord
+from services.trajectories.ledger import LedgerSnapshot
+from services.trajectories.progress import ProgressRecord
+
+LEARNER_PHASES = {
+    "": "the learner to start",
+    "starting": "the learner to load model and checkpoint",
+    "replaying": "the learner to replay its journal",
+    "training": "the learner to train the step",
+    "publishing": "the learner to publish weights",
+    "checkpointing": "the learner to write a checkpoint",
+    "exporting": "the learner to export the model",
+    "finished": "evaluations and workers to end",
+}
+
+
+def stage_of(
+    job: JobRecord, progress: ProgressRecord, workers: Sequence[WorkerRecord], ledger: LedgerSnapshot, spec: JobSpec
+) -> tuple[str, str]:
+    """(stage, what is waited for) of a running job."""
+    if progress.phase != "waiting_for_batch":
+        return progress.phase or "starting", LEARNER_PHASES.get(progress.phase, progress.phase)
+    for kind, wanted in (("rollout", job.rollout_workers), ("reward", job.reward_workers)):
+        ready = sum(worker.kind == kind and worker.state == "ready" for worker in workers)
+        if wanted == 0 and ready == 0:
+            return "sampling", f"{kind} workers: replicas is 0; PUT /v1/x/jobs/{job.id}/{kind}_workers starts some"
+        if ready == 0:
+            return "sampling", f"{kind} workers to become ready (0 of {wanted})"
+    scored = ledger.in_streams["scored"]
+    return "sampling", f"a full batch: {scored} of {spec.learner.batch_size} groups are scored"

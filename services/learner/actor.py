@@ -1,0 +1,78 @@
+"""The learner as a Ray actor: one thread trains, another reports, `stop` and `run` may be called by any controller."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from concurrent.futures import Future
+
+import ray
+import structlog
+
+from services.layout import Layout
+from services.learner.errors import LearnerError, SequenceTaken
+from services.learner.loop import Learner
+from services.spec import JobSpec
+from services.store.client import connect
+from services.store.registry import Registry, WorkerRecord
+from services.trajectories.progress import Fenced
+
+log = structlog.get_logger()
+HEARTBEAT_SECONDS = 1.0
+
+
+@ray.remote(max_restarts=0, max_task_retries=0, max_concurrency=8)
+class LearnerActor:
+    """`run` answers with the outcome as plain values: how the training ended, a code and a message."""
+
+    def __init__(self, spec_json: str, worker_id: str) -> None:
+        self._spec = JobSpec.model_validate_json(spec_json)
+        self._worker_id = worker_id
+        self._client = connect(os.environ["SSPO_REDIS_URL"])
+        self._learner = Learner(self._spec, self._client, Layout.from_environment())
+        self._outcome: Future[dict[str, str]] = Future()
+        threading.Thread(target=self._train, daemon=True, name="train").start()
+        threading.Thread(target=self._heartbeat, daemon=True, name="heartbeat").start()
+
+    def run(self) -> dict[str, str]:
+        """Wait for the end of training. May be called again by a controller that adopts this actor."""
+        return self._outcome.result()
+
+    def drain(self) -> None:
+        """End after the current step, with a checkpoint."""
+        self._learner.stop()
+
+    def ping(self) -> str:
+        """Answers while the process lives."""
+        return self._learner.phase
+
+    def _train(self) -> None:
+        try:
+            self._outcome.set_result({"outcome": self._learner.run(), "code": "", "message": ""})
+        except (Fenced, SequenceTaken) as error:
+            self._outcome.set_result({"outcome": "fenced", "code": "fenced", "message": str(error)})
+        except LearnerError as error:
+            self._outcome.set_result({"outcome": "failed", "code": error.code, "message": str(error)})
+        except BaseException as error:  # the thread's boundary: whatever ended it is the outcome of `run`
+            log.exception("learner_crashed")
+            self._outcome.set_exception(error)
+
+    def _heartbeat(self) -> None:
+        registry = Registry(self._client)
+        while not self._outcome.done():
+            starting = self._learner.phase in ("starting", "replaying")
+            registry.put(
+                self._spec.job_id,
+                WorkerRecord(
+                    id=self._worker_id,
+                    kind="learner",
+                    state="starting" if starting else "ready",
+                    policy_version=self._learner.version,
+                    node=ray.get_runtime_context().get_node_id(),
+                    pid=os.getpid(),
+                    heartbeat=time.time(),
+                    detail={"phase": self._learner.phase},
+                ),
+            )
+            time.sleep(HEARTBEAT_SECONDS)

@@ -1,0 +1,96 @@
+"""Waiting for a full batch: reads the `scored` stream, settles drops at once, and keeps the staleness promise.
+
+A wait on machines has a deadline (`learner.wait_seconds`) and ends in `BatchTimeout`. A wait on a person (zero
+replicas) has none: the clock stands still then.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from services.learner.assembler import Assembler, Batch
+from services.learner.errors import BatchTimeout
+from services.learner.journal import Header
+from services.spec import JobSpec
+from services.store.client import Client
+from services.store.jobs import Jobs
+from services.store.registry import Registry
+from services.trajectories import streams
+
+POLL_SECONDS = 0.05
+REPLICA_CHECK_SECONDS = 1.0
+
+
+class BatchWait:
+    """Feeds the assembler from the stream until it has a batch."""
+
+    def __init__(self, spec: JobSpec, client: Client, assembler: Assembler) -> None:
+        self._spec = spec
+        self._client = client
+        self._assembler = assembler
+        self._last_id = "0"
+
+    def next_batch(
+        self, step: int, *, settle: Callable[[Batch], Header], stopping: Callable[[], bool]
+    ) -> Batch | None:
+        """The batch of `step`; None when stopping. Drops met on the way are settled at once. Raises BatchTimeout."""
+        patience = _Patience(self._spec, self._client)
+        while not stopping():
+            self._read()
+            if self._must_wait(step) and not patience.staleness_is_over():
+                batch = Batch()
+            else:
+                batch = self._assembler.assemble(step)
+            if batch.groups:
+                return batch
+            if batch.dropped or batch.entry_ids:
+                settle(batch)
+            patience.check(f"step {step}: {len(self._assembler)} of {self._spec.learner.batch_size} groups")
+            time.sleep(POLL_SECONDS)
+        return None
+
+    def _read(self) -> None:
+        while entries := streams.read_after(self._client, self._spec.job_id, streams.SCORED, self._last_id):
+            for entry in entries:
+                self._assembler.feed(entry)
+            self._last_id = entries[-1].id
+
+    def _must_wait(self, step: int) -> bool:
+        """Policy `wait`: would this step make a group in flight too stale?"""
+        learner = self._spec.learner
+        if learner.staleness_policy != "wait" or len(self._assembler) < learner.batch_size:
+            return False
+        needed = step + 1 - learner.max_staleness  # older than this is too stale at the next step
+        ours = sorted(self._assembler.steps_waiting())[learner.batch_size :]
+        job = self._spec.job_id
+        sampled = [at for _, at in streams.steps_in_flight(self._client, job, streams.TRAJECTORIES)]
+        running = [
+            int(worker.detail["oldest_step"])
+            for worker in Registry(self._client).list(job)
+            if worker.kind == "rollout" and worker.detail.get("oldest_step") is not None
+        ]
+        return any(at < needed for at in [*ours, *sampled, *running])
+
+
+class _Patience:
+    """The deadlines of one wait."""
+
+    def __init__(self, spec: JobSpec, client: Client) -> None:
+        self._spec = spec
+        self._jobs = Jobs(client)
+        self._started = self._deadline_from = time.monotonic()
+        self._next_check = 0.0
+
+    def staleness_is_over(self) -> bool:
+        return time.monotonic() - self._started > self._spec.learner.wait_seconds / 2
+
+    def check(self, what: str) -> None:
+        now = time.monotonic()
+        if now >= self._next_check:
+            self._next_check = now + REPLICA_CHECK_SECONDS
+            job = self._jobs.get(self._spec.job_id)
+            if job.rollout_workers == 0 or job.reward_workers == 0:
+                self._deadline_from = now
+        if now - self._deadline_from > self._spec.learner.wait_seconds:
+            raise BatchTimeout(f"waited {self._spec.learner.wait_seconds:.0f} s for {what}")

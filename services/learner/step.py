@@ -1,0 +1,158 @@
+"""One training step: a batch of groups, `updates_per_step` optimiser updates, and what they say of themselves.
+
+Deterministic in (weights, optimiser, groups, settings): a replay of a journaled step gives the same bits on the same
+machine. The split of a batch into updates is a permutation seeded by (job seed, step).
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from services.learner.batch import MicroBatch, TrainingSequence, micro_batches, sequences
+from services.learner.checkpoint import TrainingState
+from services.learner.errors import TrainingDiverged
+from services.learner.figures import DriftTable
+from services.learner.policy import Policy
+from services.spec import JobSpec, derived_seed, objective_config
+from sspo_core import Denominators, LossInputs, group_advantages, policy_loss
+from sspo_proto.trajectory_pb2 import Group
+
+
+@dataclass(frozen=True)
+class UpdateResult:
+    """One optimiser update."""
+
+    loss: float
+    grad_norm: float
+    applied: bool
+
+
+class Trainer:
+    """Policy, optimiser and counters."""
+
+    def __init__(self, spec: JobSpec, policy: Policy) -> None:
+        self._spec = spec
+        self._policy = policy
+        self._objective = objective_config(spec.objective)
+        self._parameters = policy.parameters()
+        self._optimiser = torch.optim.AdamW(
+            self._parameters, lr=spec.learner.learning_rate, weight_decay=spec.learner.weight_decay
+        )
+        self.state = TrainingState()
+
+    def train(self, groups: Sequence[Group], step: int) -> dict[str, Any]:
+        """Train one step and return its figures (plain numbers). Raises TrainingDiverged."""
+        rows = self._rows(groups, step)
+        drift = DriftTable()
+        updates = [
+            self._update(part, index, drift) for index, part in enumerate(self._split(rows, step)) if part
+        ]
+        tokens = sum(int(row.loss_mask.sum()) for group in rows for row in group)
+        self.state = replace(
+            self.state, next_step=step + 1, trained_tokens=self.state.trained_tokens + tokens
+        )
+        applied = [update for update in updates if update.applied]
+        return {
+            **_reward_figures(groups),
+            "loss": _mean([update.loss for update in applied]),
+            "grad_norm": _mean([update.grad_norm for update in applied]),
+            "learning_rate": self._learning_rate(),
+            "updates": len(updates),
+            "skipped_updates_total": self.state.skipped_updates,
+            "tokens": tokens,
+            "completion_tokens_mean": tokens / max(1, sum(len(group) for group in rows)),
+            "staleness_mean": _mean([row.staleness for group in rows for row in group]),
+            "staleness_max": max((row.staleness for group in rows for row in group), default=0),
+            "drift": drift.figures(),
+        }
+
+    def optimiser_tensors(self) -> dict[str, Tensor]:
+        """AdamW's state under `INDEX.NAME`."""
+        state = self._optimiser.state_dict()["state"]
+        return {f"{index}.{name}": torch.as_tensor(value) for index, item in state.items() for name, value in item.items()}
+
+    def load(self, tensors: dict[str, Tensor], state: TrainingState) -> None:
+        """Take over optimiser and counters."""
+        restored: dict[int, dict[str, Tensor]] = {}
+        for key, tensor in tensors.items():
+            index, name = key.split(".", 1)
+            restored.setdefault(int(index), {})[name] = tensor
+        groups = self._optimiser.state_dict()["param_groups"]
+        self._optimiser.load_state_dict({"state": restored, "param_groups": groups})
+        self.state = state
+
+    def _rows(self, groups: Sequence[Group], step: int) -> list[list[TrainingSequence]]:
+        rows = []
+        for group in groups:
+            rewards = torch.tensor([[trajectory.reward.value for trajectory in group.trajectories]])
+            advantages = group_advantages(rewards, self._spec.learner.advantage)[0].tolist()
+            rows.append(sequences(group, advantages, step))
+        return rows
+
+    def _split(self, rows: list[list[TrainingSequence]], step: int) -> list[list[TrainingSequence]]:
+        order = list(range(len(rows)))
+        random.Random(derived_seed(self._spec.seed, "update", step)).shuffle(order)
+        parts = self._spec.learner.updates_per_step
+        return [[row for index in order[part::parts] for row in rows[index]] for part in range(parts)]
+
+    def _update(self, rows: list[TrainingSequence], index: int, drift: DriftTable) -> UpdateResult:
+        counts = [int(row.loss_mask.sum()) for row in rows]
+        denominators = Denominators(tokens=sum(counts), sequences=sum(count > 0 for count in counts))
+        self._optimiser.zero_grad(set_to_none=True)
+        loss = 0.0
+        for micro_batch in micro_batches(rows, self._spec.learner.tokens_per_microbatch):
+            loss += self._backward(micro_batch.to(self._policy.device), denominators, index, drift)
+        norm = float(torch.nn.utils.clip_grad_norm_(self._parameters, self._spec.learner.max_grad_norm))
+        if not (math.isfinite(loss) and math.isfinite(norm)):
+            return self._skip(loss, norm)
+        for group in self._optimiser.param_groups:
+            group["lr"] = self._learning_rate()
+        self._optimiser.step()
+        self.state = replace(self.state, updates=self.state.updates + 1)
+        return UpdateResult(loss, norm, applied=True)
+
+    def _backward(self, batch: MicroBatch, denominators: Denominators, index: int, drift: DriftTable) -> float:
+        logprobs = self._policy.logprobs(batch, self._spec.rollout.temperature)
+        inputs = LossInputs(
+            policy_logprobs=logprobs,
+            behaviour_logprobs=batch.behaviour_logprobs,
+            advantages=batch.advantages,
+            mask=batch.mask,
+            denominators=denominators,
+        )
+        outputs = policy_loss(inputs, self._objective)
+        outputs.loss.backward()
+        drift.add(inputs, self._objective, batch.staleness, index)
+        return float(outputs.loss.detach())
+
+    def _skip(self, loss: float, norm: float) -> UpdateResult:
+        skipped = self.state.skipped_updates + 1
+        self.state = replace(self.state, skipped_updates=skipped)
+        if skipped > self._spec.learner.max_skipped_updates:
+            raise TrainingDiverged(f"{skipped} updates had a non-finite loss or gradient (loss {loss}, norm {norm})")
+        return UpdateResult(loss, norm, applied=False)
+
+    def _learning_rate(self) -> float:
+        warmup = self._spec.learner.warmup_steps
+        return self._spec.learner.learning_rate * min(1.0, (self.state.updates + 1) / (warmup + 1))
+
+
+def _reward_figures(groups: Sequence[Group]) -> dict[str, float]:
+    rewards = [[trajectory.reward.value for trajectory in group.trajectories] for group in groups]
+    flat = torch.tensor([value for group in rewards for value in group], dtype=torch.float64)
+    return {
+        "reward_mean": float(flat.mean()),
+        "reward_std": float(flat.std(unbiased=False)),
+        "reward_zero_variance_groups_ratio": sum(len(set(group)) == 1 for group in rewards) / len(rewards),
+    }
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    return sum(values) / len(values) if values else None

@@ -1,0 +1,57 @@
+"""Executing graders. Pure functions: the same sample and item give the same reward.
+
+Only the grader process calls `grade`: a regular expression can hold the interpreter for ever, and only a kill helps.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from services.graders import Grader, RegexMatchGrader, StringCheckGrader, render
+
+
+@dataclass(frozen=True)
+class GraderResult:
+    """A reward, and the parts it was made of by name (none for a grader without parts)."""
+
+    value: float
+    components: dict[str, float] = field(default_factory=dict)
+
+
+_OPERATIONS: dict[str, Callable[[str, str], bool]] = {
+    "eq": lambda text, reference: text == reference,
+    "ne": lambda text, reference: text != reference,
+    "like": lambda text, reference: reference in text,
+    "ilike": lambda text, reference: reference.casefold() in text.casefold(),
+}
+
+
+def grade(grader: Grader, sample: Mapping[str, Any], item: Mapping[str, Any]) -> GraderResult:
+    """The reward of one sample. Raises TemplateError when a template names a field that is missing or null."""
+    match grader:
+        case StringCheckGrader():
+            passed = _string_check(grader, sample, item)
+        case RegexMatchGrader():
+            passed = _regex_match(grader, sample, item)
+    return GraderResult(1.0 if passed else 0.0)
+
+
+def _string_check(grader: StringCheckGrader, sample: Mapping[str, Any], item: Mapping[str, Any]) -> bool:
+    text, reference = render(grader.input, sample, item), render(grader.reference, sample, item)
+    return _OPERATIONS[grader.operation](text, reference)
+
+
+def _regex_match(grader: RegexMatchGrader, sample: Mapping[str, Any], item: Mapping[str, Any]) -> bool:
+    text = render(grader.input, sample, item)
+    if grader.reference is None:
+        return re.search(grader.pattern, text) is not None
+    reference = render(grader.reference, sample, item)
+    last = None
+    for found in re.finditer(grader.pattern, text):
+        last = found
+    if last is None:
+        return False
+    return bool(last[1 if last.re.groups else 0] == reference)

@@ -1,0 +1,28 @@
+"""The environment variables of an engine. They have to be set before vllm is imported; its process inherits them."""
+
+from __future__ import annotations
+
+import torch
+
+from services.spec import RolloutSpec
+
+ALWAYS = {
+    "HF_HUB_OFFLINE": "1",
+    "VLLM_NO_USAGE_STATS": "1",
+    "VLLM_LOGGING_LEVEL": "WARNING",
+}
+CPU_ONLY = {
+    # The engine's own process loads the model: two processes per worker instead of three.
+    "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
+    # Two engines that bind themselves choose the same cores.
+    "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+    "VLLM_USE_V2_MODEL_RUNNER": "0",
+    # Even an eager engine compiles its log-prob kernel otherwise: 20 s and a C++ compiler.
+    "TORCH_COMPILE_DISABLE": "1",
+}
+
+
+def engine_environment(rollout: RolloutSpec) -> dict[str, str]:
+    """Variables for an engine on this machine: on a GPU only those that don't tie it to the CPU."""
+    device = {} if torch.cuda.is_available() else CPU_ONLY
+    return {**ALWAYS, **device, "OMP_NUM_THREADS": str(rollout.threads)}

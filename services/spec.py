@@ -1,0 +1,161 @@
+"""A job as pydantic models: what a request may say in `x_sspo`, and what a worker gets (`JobSpec`).
+
+Invariants: unknown fields are refused, every default is written here and nowhere else, and a `JobSpec` is fully
+resolved: no "auto", no None that a worker would have to interpret. Objective names, fields and defaults come from
+`sspo_core.config`, which is plain standard library, so that the API needs no torch.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, field_validator, model_validator
+
+from sspo_core.config import OBJECTIVES
+
+SUPPORT_CHANGING = ("top_p", "top_k", "min_p", "presence_penalty", "frequency_penalty", "repetition_penalty")
+
+
+class StrictModel(BaseModel):
+    """Base of everything a request may contain: unknown fields are errors."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class RolloutSpec(StrictModel):
+    """How completions are sampled. Temperature only: other knobs change the support and can't be replayed yet."""
+
+    workers: int = Field(default=1, ge=0, le=256)
+    group_size: int = Field(default=8, ge=1, le=1024)
+    """Completions per prompt (G)."""
+    temperature: float = Field(default=1.0, gt=0.0, le=10.0)
+    max_tokens: int = Field(default=64, ge=1, le=131_072)
+    max_prompt_tokens: int = Field(default=1024, ge=1, le=131_072)
+    concurrent_groups: int = Field(default=16, ge=1, le=1024)
+    """Groups one worker samples at once."""
+    threads: int = Field(default=1, ge=1, le=256)
+    """CPU threads of one engine."""
+    kv_cache_bytes: int = Field(default=256 * 2**20, ge=2**20)
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    drain_seconds: float = Field(default=30.0, gt=0, le=3600)
+    """How long a worker may finish its groups when it is paused or scaled away; then it hands them back."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _temperature_only(cls, data: Any) -> Any:
+        for name in SUPPORT_CHANGING:
+            if isinstance(data, dict) and name in data:
+                raise ValueError(
+                    f"{name}: training samples by temperature only; truncated or penalised sampling changes the "
+                    "support of the behaviour policy, which the learner cannot replay yet"
+                )
+        return data
+
+
+class LearnerSpec(StrictModel):
+    """How a batch becomes an update."""
+
+    steps: int = Field(default=100, ge=1, le=10_000_000)
+    batch_size: int = Field(default=32, ge=1, le=65_536)
+    """Groups per step."""
+    updates_per_step: int = Field(default=1, ge=1, le=64)
+    learning_rate: float = Field(default=1e-5, gt=0, le=1.0)
+    warmup_steps: int = Field(default=0, ge=0)
+    """Optimiser updates over which the learning rate rises linearly."""
+    weight_decay: float = Field(default=0.0, ge=0)
+    max_grad_norm: float = Field(default=1.0, gt=0)
+    advantage: Literal["group_std", "group_mean", "leave_one_out"] = "group_std"
+    max_staleness: int = Field(default=2, ge=0, le=1024)
+    """Steps. A group whose oldest token is older is dropped, or waited for (`staleness_policy`)."""
+    staleness_policy: Literal["drop", "wait"] = "drop"
+    synchronous: bool = False
+    """Sample a batch only under the newest weights: no staleness, no overlap."""
+    checkpoint_every: int = Field(default=10, ge=1)
+    """Steps."""
+    tokens_per_microbatch: int = Field(default=8192, ge=1)
+    max_skipped_updates: int = Field(default=3, ge=0)
+    """Updates that may be skipped for a non-finite loss or gradient before the job fails."""
+    threads: int = Field(default=1, ge=1, le=256)
+    """CPU threads of the learner."""
+    wait_seconds: float = Field(default=600.0, gt=0)
+    """Deadline of every wait on a machine: first batch, next batch, staleness."""
+
+
+class RewardSpec(StrictModel):
+    """How completions are graded."""
+
+    workers: int = Field(default=1, ge=0, le=256)
+    timeout_seconds: float = Field(default=10.0, gt=0, le=3600)
+    attempts: int = Field(default=3, ge=1, le=10)
+    """Tries of one grader call before its group is dropped as `grader_failed`."""
+
+
+class EvaluationSpec(StrictModel):
+    """Evaluation on the validation file: outside the ledger, never trained on."""
+
+    every: int = Field(default=10, ge=1)
+    """Steps."""
+    samples: int = Field(default=64, ge=1, le=65_536)
+    """Rows of the validation file, the first ones."""
+    temperature: float = Field(default=0.0, ge=0.0, le=10.0)
+    """0 is greedy."""
+
+
+class ExtensionSpec(StrictModel):
+    """The request's `x_sspo` block."""
+
+    objective: dict[str, Any] = Field(default_factory=lambda: {"name": "sspo"})
+    rollout: RolloutSpec = RolloutSpec()
+    learner: LearnerSpec = LearnerSpec()
+    reward: RewardSpec = RewardSpec()
+    evaluation: EvaluationSpec = EvaluationSpec()
+
+    @field_validator("objective")
+    @classmethod
+    def _known_objective(cls, value: dict[str, Any]) -> dict[str, Any]:
+        return {"name": value.get("name", "sspo"), **dataclasses.asdict(objective_config(value))}
+
+
+class JobSpec(StrictModel):
+    """Everything a worker needs to know of its job, resolved."""
+
+    job_id: str
+    model: str
+    """Registered name."""
+    training_file: str
+    validation_file: str | None = None
+    seed: int = Field(ge=0, lt=2**32)
+    grader: dict[str, Any]
+    """As the request gave it; `services.reward.graders` parses it."""
+    objective: dict[str, Any]
+    rollout: RolloutSpec
+    learner: LearnerSpec
+    reward: RewardSpec
+    evaluation: EvaluationSpec | None = None
+    """None without a validation file."""
+
+
+def objective_config(block: dict[str, Any]) -> Any:
+    """The frozen config of `sspo_core` for `{"name": ..., **fields}`. Raises ValueError naming the field."""
+    fields = dict(block)
+    name = fields.pop("name", "sspo")
+    if name not in OBJECTIVES:
+        raise ValueError(f"name: unknown objective {name!r}; known: {sorted(OBJECTIVES)}")
+    config = OBJECTIVES[name]
+    unknown = sorted(set(fields) - {field.name for field in dataclasses.fields(config)})
+    if unknown:
+        raise ValueError(f"{unknown[0]}: no such field of objective {name!r}")
+    try:
+        return TypeAdapter(config).validate_python(fields)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"]) or name
+        raise ValueError(f"{where}: {first['msg']}") from error
+
+
+def derived_seed(*parts: int | str) -> int:
+    """A 62-bit seed from its parts, the same on every machine: (job seed, group number), (job seed, step), ..."""
+    digest = hashlib.sha256("/".join(str(part) for part in parts).encode()).digest()
+    return int.from_bytes(digest[:8], "little") >> 2

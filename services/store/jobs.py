@@ -1,0 +1,203 @@
+"""Job records: what was asked for, and where the job is.
+
+Invariants: `status` changes through `transition` and `act` only, one Lua call each that writes status, fields and event
+together; every other field may be updated at any time, but never brings a missing job into being. A record is one hash
+whose values are JSON (`status` is plain), so that fields change one by one.
+"""
+
+from __future__ import annotations
+
+import builtins
+import json
+import time
+from collections.abc import Mapping
+from typing import Any, cast
+
+from pydantic import BaseModel, Field, TypeAdapter
+
+from services.spec import JobSpec
+from services.store import answers, keys
+from services.store.client import Client, call
+from services.store.index import ids_after
+from services.store.transitions import ENDED, WAITS_FOR, Action, IllegalTransition, Status, reach
+
+
+class JobNotFound(KeyError):
+    """No job has this id."""
+
+    def __init__(self, job_id: str) -> None:
+        super().__init__(job_id)
+        self.job_id = job_id
+
+    def __str__(self) -> str:
+        return f"no job {self.job_id!r}"
+
+
+class WaitingFor(BaseModel):
+    """What a job that is not final waits for, and since when (seconds since the epoch)."""
+
+    what: str
+    since: float
+
+
+class JobError(BaseModel):
+    """Why a job failed; `param` names the request's field at fault, if one is."""
+
+    code: str
+    message: str
+    param: str | None = None
+
+
+class JobRecord(BaseModel):
+    """One job. Times are seconds since the epoch."""
+
+    id: str
+    status: Status = Status.VALIDATING_FILES
+    created_at: int
+    finished_at: int | None = None
+    request: dict[str, Any]
+    """The create body as accepted."""
+    spec: JobSpec
+    rollout_workers: int = Field(ge=0)
+    """Desired replicas; so is `reward_workers`."""
+    reward_workers: int = Field(ge=0)
+    stage: str = Status.VALIDATING_FILES.value
+    waiting_for: WaitingFor | None = None
+    error: JobError | None = None
+    fine_tuned_model: str | None = None
+    trained_tokens: int = 0
+    result_files: list[str] = []
+    cleaned: bool = False
+    """The controller has removed the actors and written the closing record of a final job."""
+
+    @property
+    def model_name(self) -> str:
+        """The name that the trained model gets: `ft:BASE:sspo:SUFFIX:ID`."""
+        return f"ft:{self.spec.model}:sspo:{self.request.get('suffix') or ''}:{self.id.removeprefix('ftjob-')}"
+
+
+_FIELDS: dict[str, TypeAdapter[Any]] = {
+    name: TypeAdapter(cast(Any, field.annotation)) for name, field in JobRecord.model_fields.items()
+}
+
+
+def encode_fields(fields: Mapping[str, Any]) -> dict[str, str]:
+    """Fields of a record as they are stored. Raises TypeError for an unknown name, ValidationError for a bad value."""
+    unknown = sorted(fields.keys() - _FIELDS.keys())
+    if unknown:
+        raise TypeError(f"a job has no field {unknown[0]!r}")
+    encoded = {}
+    for name, value in fields.items():
+        encoded[name] = _FIELDS[name].dump_json(_FIELDS[name].validate_python(value)).decode()
+    return encoded
+
+
+def _decode(values: dict[str, str]) -> JobRecord:
+    status = Status(values.pop("status"))
+    return JobRecord(status=status, **{name: json.loads(value) for name, value in values.items()})
+
+
+def _entry_fields(to: Status, now: float, given: Mapping[str, Any]) -> dict[str, str]:
+    """What a job's record says on entering a state, where the caller says nothing else."""
+    what = WAITS_FOR[to]
+    fields: dict[str, Any] = {
+        "stage": to.value,
+        "waiting_for": {"what": what, "since": now} if what else None,
+        "finished_at": int(now) if to in ENDED else None,
+    }
+    if to is Status.QUEUED:
+        fields |= {"error": None, "cleaned": False}
+    if to is Status.CANCELLED:  # a failed job was cleaned once, but a cancelled one still has to be closed
+        fields |= {"cleaned": False}
+    return encode_fields({**fields, **given})
+
+
+class Jobs:
+    """Reads and writes job records."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+
+    def create(self, record: JobRecord) -> bool:
+        """Store a new job with its first event. False when the id exists already: nothing changes then."""
+        values = encode_fields({name: getattr(record, name) for name in _FIELDS}) | {"status": record.status.value}
+        key_list = [keys.job(record.id), keys.events(record.id)]
+        created = call(
+            self._client, "create_job", key_list, [json.dumps(values), "Created the job", int(record.created_at)]
+        )
+        # Repeated on purpose when the record exists: a crash between the two would hide an accepted job for ever.
+        self._client.zadd(keys.JOBS, {record.id: record.created_at}, nx=True)
+        return bool(created)
+
+    def get(self, job_id: str) -> JobRecord:
+        """The record. Raises JobNotFound."""
+        stored = self._client.hgetall(keys.job(job_id))
+        if not stored:
+            raise JobNotFound(job_id)
+        return _decode(answers.fields(stored))
+
+    def list(
+        self, *, after: str | None = None, limit: int = 20, metadata: Mapping[str, str] | None = None
+    ) -> tuple[builtins.list[JobRecord], bool]:
+        """A page, newest first, of the jobs that carry all of `metadata`; and whether there are more.
+
+        Raises UnknownCursor.
+        """
+        wanted = (metadata or {}).items()
+        page: list[JobRecord] = []
+        for job_id in ids_after(self._client, keys.JOBS, after):
+            record = self.get(job_id)
+            if wanted <= (record.request.get("metadata") or {}).items():
+                if len(page) == limit:
+                    return page, True
+                page.append(record)
+        return page, False
+
+    def ids(self) -> builtins.list[str]:
+        """All job ids, oldest first."""
+        return answers.texts(self._client.zrange(keys.JOBS, 0, -1))
+
+    def statuses(self) -> dict[str, Status]:
+        """The status of every job, oldest first."""
+        ids = self.ids()
+        pipeline = self._client.pipeline(transaction=False)
+        for job_id in ids:
+            pipeline.hget(keys.job(job_id), "status")
+        return {job_id: Status(answers.text(status)) for job_id, status in zip(ids, pipeline.execute(), strict=True)}
+
+    def transition(self, job_id: str, to: Status, *, by: str, message: str | None = None, **fields: Any) -> bool:
+        """Enter `to`, with `fields` and an event, atomically. False if the job already was there: nothing changes then.
+
+        Raises IllegalTransition for what the table does not have, and JobNotFound.
+        """
+        return self.act(job_id, reach(to), by=by, message=message, **fields)
+
+    def act(self, job_id: str, action: Action, *, by: str, message: str | None = None, **fields: Any) -> bool:
+        """Do what a person asks for, from wherever the job is now. Same answers as `transition`."""
+        if "status" in fields:
+            raise TypeError("status is what a transition decides")
+        now = time.time()
+        targets = sorted(set(action.moves.values()))
+        arguments = [
+            json.dumps(sorted(action.settled)),
+            json.dumps(dict(action.moves)),
+            json.dumps({to: _entry_fields(to, now, fields) for to in targets}),
+            json.dumps({to: message or f"The job is now {to.value}" for to in targets}),
+            by,
+            "error" if Status.FAILED in targets else "info",
+            int(now),
+        ]
+        outcome, status = call(self._client, "transition", [keys.job(job_id), keys.events(job_id)], arguments)
+        if outcome == b"missing":
+            raise JobNotFound(job_id)
+        if outcome == b"illegal":
+            raise IllegalTransition(job_id, Status(answers.text(status)), action.name)
+        return bool(outcome == b"moved")
+
+    def update(self, job_id: str, **fields: Any) -> None:
+        """Set fields other than the status. Raises JobNotFound."""
+        if "status" in fields:
+            raise TypeError("status changes through transition() only")
+        flat = [part for pair in encode_fields(fields).items() for part in pair]
+        if not call(self._client, "update_job", [keys.job(job_id)], flat):
+            raise JobNotFound(job_id)

@@ -1,0 +1,57 @@
+"""Workers by job: what each says of itself.
+
+Invariant: a record is written by its worker only, and removed by the controller that saw it go. A `heartbeat` that no
+longer moves is for the reader to judge.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel
+
+from services.store import keys
+from services.store.client import Client
+
+WorkerKind = Literal["rollout", "reward", "learner"]
+WorkerState = Literal["starting", "syncing", "ready", "draining", "failed"]
+
+
+class WorkerRecord(BaseModel):
+    """One worker; `heartbeat` in seconds since the epoch."""
+
+    id: str
+    kind: WorkerKind
+    state: WorkerState
+    policy_version: int
+    """Newest weights it has proven to run; 0 before."""
+    node: str
+    pid: int
+    heartbeat: float
+    detail: dict[str, Any] = {}
+    """What this kind of worker adds: `metrics_address` (host:port of its exporter), its engine's address, ..."""
+
+
+class Registry:
+    """Writes and reads worker records."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+
+    def put(self, job_id: str, worker: WorkerRecord) -> None:
+        """Store what a worker says of itself."""
+        self._client.hset(keys.workers(job_id), worker.id, worker.model_dump_json())
+
+    def list(self, job_id: str) -> list[WorkerRecord]:
+        """All workers of a job, by kind and id."""
+        stored: Any = self._client.hvals(keys.workers(job_id))
+        workers = [WorkerRecord.model_validate_json(value) for value in stored]
+        return sorted(workers, key=lambda worker: (worker.kind, worker.id))
+
+    def remove(self, job_id: str, worker_id: str) -> None:
+        """Forget a worker that is gone."""
+        self._client.hdel(keys.workers(job_id), worker_id)
+
+    def clear(self, job_id: str) -> None:
+        """Forget all workers of a job."""
+        self._client.delete(keys.workers(job_id))

@@ -1,0 +1,94 @@
+"""What Redis knows of training: the learner writes it, everyone else reads it.
+
+The journal is the truth; everything here can be asserted again from it (`assert_training`). Each write carries the
+learner's epoch, and Redis refuses a lower one, so that a learner that lost its place can change nothing (`Fenced`).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from services.store import keys
+from services.store.client import Client, CommandRefused, call
+
+
+class Fenced(Exception):
+    """Another learner has taken over; this one must end itself."""
+
+
+@dataclass(frozen=True)
+class ProgressRecord:
+    """Zero and empty values mean: nothing yet."""
+
+    epoch: int = 0
+    next_step: int = 0
+    """The step the learner assembles or trains next; all below are committed."""
+    asserted_epoch: int = 0
+    """Epoch of the last learner that asserted its journal; dispatch waits for it."""
+    policy_version: int = 0
+    published_step: int = 0
+    published_path: str = ""
+    phase: str = ""
+    """What the learner does: starting, replaying, waiting_for_batch, training, publishing, finished, ..."""
+    phase_since: float = 0.0
+    exported: str = ""
+    """Folder of the exported model, once training is done."""
+    evaluation_step: int = -1
+    """Newest step for which the learner asked for an evaluation."""
+    trained_tokens: int = 0
+
+
+class Progress:
+    """Reads and writes the progress of a job."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+
+    def read(self, job_id: str) -> ProgressRecord:
+        """The record; defaults where nothing was written."""
+        stored = self._client.hgetall(keys.progress(job_id))
+        known = ProgressRecord.__dataclass_fields__
+        values = {name.decode(): value.decode() for name, value in stored.items()}
+        return ProgressRecord(
+            **{name: type(known[name].default)(value) for name, value in values.items() if name in known}
+        )
+
+    def set(self, job_id: str, **fields: str | int | float) -> None:
+        """Write plain fields of the record (phase, exported, evaluation_step)."""
+        self._client.hset(keys.progress(job_id), mapping={name: value for name, value in fields.items()})
+
+    def finish(
+        self,
+        job_id: str,
+        *,
+        epoch: int,
+        next_step: int,
+        numbers: Mapping[str, Sequence[int]],
+        entry_ids: Sequence[str],
+        fields: Mapping[str, str | int] | None = None,
+    ) -> None:
+        """Finish numbers by outcome ("trained" or a drop reason) and remove their entries. Idempotent; raises Fenced."""
+        key_list = [keys.progress(job_id), keys.finished(job_id), keys.stream(job_id, "scored"), keys.deaths(job_id)]
+        arguments = [epoch, next_step, json.dumps(numbers), json.dumps(list(entry_ids)), json.dumps(fields or {})]
+        self._fenced("finish", key_list, arguments)
+
+    def assert_training(
+        self, job_id: str, *, epoch: int, next_step: int, cursor_at_least: int, numbers: Mapping[str, Sequence[int]]
+    ) -> None:
+        """Replace what Redis knows of finished numbers by what the journal says. Raises Fenced."""
+        key_list = [keys.progress(job_id), keys.finished(job_id), keys.cursor(job_id)]
+        self._fenced("assert_training", key_list, [epoch, next_step, cursor_at_least, json.dumps(numbers)])
+
+    def publish(self, job_id: str, *, epoch: int, version: int, step: int, path: str) -> None:
+        """Name the newest weights. Raises Fenced when the epoch is behind or the version does not grow."""
+        self._fenced("publish", [keys.progress(job_id)], [epoch, version, step, path])
+
+    def _fenced(self, script: str, key_list: list[str], arguments: list[str | int]) -> None:
+        try:
+            call(self._client, script, key_list, arguments)
+        except CommandRefused as error:
+            if "FENCED" in str(error):
+                raise Fenced(str(error)) from error
+            raise

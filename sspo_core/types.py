@@ -1,0 +1,86 @@
+"""The loss's inputs and outputs. Shape suffixes in this package: `_B` sequence, `_T` token, `_G` member of a group.
+
+`policy` is what is trained, `behaviour` what sampled (with its own numerics), `proximal` the policy at the start of the
+update as the trainer recomputes it, `reference` what a KL penalty holds the policy to.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Denominators:
+    """Counts over the whole batch of one update: all micro-batches, all ranks. Losses are sums divided by these.
+
+    A count of 0 divides by 1, since then there is nothing to sum.
+    """
+
+    tokens: float
+    """Unmasked tokens."""
+    sequences: float
+    """Sequences with at least one unmasked token."""
+
+    def __post_init__(self) -> None:
+        for name in ("tokens", "sequences"):
+            value = getattr(self, name)
+            if not math.isfinite(value) or value < 0:
+                raise ValueError(f"{name}: must be a finite count, got {value!r}")
+
+    @classmethod
+    def of(cls, mask_BT: Tensor) -> Denominators:
+        """The counts of one [B, T] mask; reads them from the device, so call it outside the micro-batch loop."""
+        counted = mask_BT.bool()
+        return cls(tokens=int(counted.sum().item()), sequences=int(counted.any(dim=1).sum().item()))
+
+
+@dataclass(frozen=True)
+class LossInputs:
+    """One micro-batch. All [B, T] unless said otherwise; only `policy_logprobs` receives a gradient.
+
+    Positions outside the mask may hold anything, NaN and infinity included. Raises ValueError naming the field whose
+    shape doesn't fit.
+    """
+
+    policy_logprobs: Tensor
+    behaviour_logprobs: Tensor
+    advantages: Tensor
+    """[B], or [B, T] for an advantage per token."""
+    mask: Tensor
+    """Boolean or 0/1: the tokens that the policy chose."""
+    turn_ids: Tensor | None = None
+    """Turn of every token, for objectives that know turns."""
+    proximal_logprobs: Tensor | None = None
+    """Where given, the objective's ratio is policy/proximal, weighted by the detached proximal/behaviour."""
+    reference_logprobs: Tensor | None = None
+    denominators: Denominators | None = None
+    """None: this is the whole batch. A micro-batch needs them, else its loss is not a share of the batch's."""
+
+    def __post_init__(self) -> None:
+        shape = self.policy_logprobs.shape
+        if len(shape) != 2:
+            raise ValueError(f"policy_logprobs: must be [B, T], got {tuple(shape)}")
+        for name in ("behaviour_logprobs", "mask", "turn_ids", "proximal_logprobs", "reference_logprobs"):
+            value = getattr(self, name)
+            if value is not None and value.shape != shape:
+                raise ValueError(f"{name}: must be {tuple(shape)} as policy_logprobs, got {tuple(value.shape)}")
+        if self.advantages.shape not in (shape, shape[:1]):
+            raise ValueError(f"advantages: must be [B] or [B, T] of {tuple(shape)}, got {tuple(self.advantages.shape)}")
+        for name in ("policy_logprobs", "behaviour_logprobs", "proximal_logprobs", "reference_logprobs"):
+            value = getattr(self, name)
+            if value is not None and not value.is_floating_point():
+                raise ValueError(f"{name}: must be floating point, got {value.dtype}")
+
+
+@dataclass(frozen=True)
+class LossOutputs:
+    """What `policy_loss` returns."""
+
+    loss: Tensor
+    """Scalar, to be minimised; losses of micro-batches with the same denominators add up."""
+    metrics: Mapping[str, Tensor]
+    """Detached additive state, on the loss's device: give it to `RatioDiagnostics`, merge, then read `figures()`."""
