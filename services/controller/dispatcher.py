@@ -43,7 +43,9 @@ class Dispatcher:
         """Issue up to `count` groups at the cursor; stops early when another dispatcher was faster."""
         number = streams.cursor(self._client, self._spec.job_id)
         for issued in range(count):
-            if not streams.dispatch(self._client, self._spec.job_id, number + issued, self._task(number + issued, step), step):
+            if not streams.dispatch(
+                self._client, self._spec.job_id, number + issued, self._task(number + issued, step), step
+            ):
                 return issued
         return count
 

@@ -14,8 +14,8 @@ import structlog
 from services.controller.dispatcher import Dispatcher
 from services.store import keys
 from services.store.client import Client
-from services.store.evaluations import Evaluations
 from services.store.events import Events
+from services.store.steps import Steps
 from services.trajectories import streams
 from services.trajectories.codec import MalformedMessage, decode_group
 
@@ -41,7 +41,7 @@ class Evaluation:
         self._job_id = job_id
         self._dispatcher = dispatcher
         self._running: _Running | None = None
-        done = [record["step"] for record in Evaluations(client).list(job_id)]
+        done = [record["step"] for record in Steps(client).evaluations(job_id)]
         self._newest = max(done, default=-1)
 
     @property
@@ -99,7 +99,7 @@ class Evaluation:
             "policy_versions": sorted(running.versions),
             "seconds": time.monotonic() - running.started,
         }
-        Evaluations(self._client).put(self._job_id, running.step, record)
+        Steps(self._client).put_evaluation(self._job_id, running.step, record)
         mean = record["reward_mean"]
         Events(self._client).add(
             self._job_id,

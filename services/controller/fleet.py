@@ -117,7 +117,7 @@ class Fleet:
             except ValueError:  # it died between the two calls
                 continue
             log.info("actor_adopted", job=self._spec.job_id, worker=worker_id)
-            self._join(worker_id, worker_id.split("-")[0], handle)  # type: ignore[arg-type]
+            self._join(worker_id, worker_id.split("-")[0], handle)
 
 
 def _actor_class(kind: Kind) -> Any:
@@ -137,6 +137,10 @@ def _actor_class(kind: Kind) -> Any:
 
 def _resources(kind: Kind) -> dict[str, Any]:
     """GPUs where the cluster has them; CPU threads are set by the job's spec, so Ray counts none."""
-    if kind != "reward" and os.environ.get("SSPO_DEVICE", "auto") != "cpu" and ray.cluster_resources().get("GPU", 0) >= 1:
+    if (
+        kind != "reward"
+        and os.environ.get("SSPO_DEVICE", "auto") != "cpu"
+        and ray.cluster_resources().get("GPU", 0) >= 1
+    ):
         return {"num_cpus": 0, "num_gpus": 1}
     return {"num_cpus": 0}

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
 
 import structlog
 
@@ -232,7 +233,7 @@ class JobReconciler:
         return False
 
     def _handed_over(self, kind: str) -> int:
-        counts = self._client.hgetall(keys.handed_over(self._id))
+        counts: Any = self._client.hgetall(keys.handed_over(self._id))
         return sum(int(count) for worker, count in counts.items() if worker.decode().startswith(f"{kind}-"))
 
     def _forget(self, worker_id: str) -> None:

@@ -33,7 +33,9 @@ class PromptEncoder:
             raise ValueError(f"messages: the prompt has {len(token_ids)} tokens, rollout.max_prompt_tokens is {limit}")
         if self._context and len(token_ids) + self._rollout.max_tokens > self._context:
             total = len(token_ids) + self._rollout.max_tokens
-            raise ValueError(f"messages: prompt and rollout.max_tokens take {total} tokens, the model has {self._context}")
+            raise ValueError(
+                f"messages: prompt and rollout.max_tokens take {total} tokens, the model has {self._context}"
+            )
         return token_ids
 
 

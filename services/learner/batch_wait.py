@@ -31,9 +31,7 @@ class BatchWait:
         self._assembler = assembler
         self._last_id = "0"
 
-    def next_batch(
-        self, step: int, *, settle: Callable[[Batch], Header], stopping: Callable[[], bool]
-    ) -> Batch | None:
+    def next_batch(self, step: int, *, settle: Callable[[Batch], Header], stopping: Callable[[], bool]) -> Batch | None:
         """The batch of `step`; None when stopping. Drops met on the way are settled at once. Raises BatchTimeout."""
         patience = _Patience(self._spec, self._client)
         while not stopping():

@@ -47,7 +47,7 @@ class Checkpoint:
 
 
 def save(folder: Path, model: dict[str, Tensor], optimiser: dict[str, Tensor], state: TrainingState) -> Path:
-    """Write, fsync and rename one checkpoint; then forget all but the newest few. Saving the same step again is a no-op."""
+    """Write, fsync and rename one checkpoint; forget all but the newest few. A step that is saved already stays."""
     target = folder / f"step-{state.next_step:08d}"
     if target.exists():
         return target

@@ -51,13 +51,9 @@ class Trainer:
         """Train one step and return its figures (plain numbers). Raises TrainingDiverged."""
         rows = self._rows(groups, step)
         drift = DriftTable()
-        updates = [
-            self._update(part, index, drift) for index, part in enumerate(self._split(rows, step)) if part
-        ]
+        updates = [self._update(part, index, drift) for index, part in enumerate(self._split(rows, step)) if part]
         tokens = sum(int(row.loss_mask.sum()) for group in rows for row in group)
-        self.state = replace(
-            self.state, next_step=step + 1, trained_tokens=self.state.trained_tokens + tokens
-        )
+        self.state = replace(self.state, next_step=step + 1, trained_tokens=self.state.trained_tokens + tokens)
         applied = [update for update in updates if update.applied]
         return {
             **_reward_figures(groups),
@@ -76,7 +72,9 @@ class Trainer:
     def optimiser_tensors(self) -> dict[str, Tensor]:
         """AdamW's state under `INDEX.NAME`."""
         state = self._optimiser.state_dict()["state"]
-        return {f"{index}.{name}": torch.as_tensor(value) for index, item in state.items() for name, value in item.items()}
+        return {
+            f"{index}.{name}": torch.as_tensor(value) for index, item in state.items() for name, value in item.items()
+        }
 
     def load(self, tensors: dict[str, Tensor], state: TrainingState) -> None:
         """Take over optimiser and counters."""
@@ -128,8 +126,8 @@ class Trainer:
             denominators=denominators,
         )
         outputs = policy_loss(inputs, self._objective)
-        outputs.loss.backward()
-        drift.add(inputs, self._objective, batch.staleness, index)
+        torch.autograd.backward(outputs.loss)
+        drift.add(outputs.metrics, logprobs.detach() - batch.behaviour_logprobs, batch.mask, batch.staleness, index)
         return float(outputs.loss.detach())
 
     def _skip(self, loss: float, norm: float) -> UpdateResult:

@@ -49,9 +49,13 @@ class GraderTimeout(GradingFailed):
 
 
 class GraderCrashed(GradingFailed):
-    """The grader process ended, did not start, or answered something that is not an answer."""
+    """The grader process ended during the call, or answered something that is not an answer."""
 
     transient = True
 
     def __init__(self, detail: str) -> None:
         super().__init__("python_grader_server_error", detail)
+
+
+class GraderUnavailable(RuntimeError):
+    """No grader process can be started here. Says nothing about the sample, so no group is failed for it."""

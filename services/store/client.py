@@ -29,14 +29,14 @@ SOCKET_TIMEOUT_SECONDS = 15.0
 """Longer than any blocking read we make (`BLOCK` is at most 5 s)."""
 
 
-def connect(url: str) -> Client:
+def connect(url: str, retries: int = RETRIES) -> Client:
     """A client for `redis://`, `rediss://` or `unix://`. Does not touch the network before the first command."""
     return redis.Redis.from_url(
         url,
         socket_timeout=SOCKET_TIMEOUT_SECONDS,
         socket_connect_timeout=5.0,
         health_check_interval=30,
-        retry=Retry(ExponentialBackoff(cap=1.0, base=0.02), RETRIES),
+        retry=Retry(ExponentialBackoff(cap=1.0, base=0.02), retries),
         retry_on_error=[RedisConnectionError, TimeoutError],
     )
 

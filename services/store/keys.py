@@ -97,11 +97,6 @@ def created(fingerprint: str) -> str:
     return f"{PREFIX}:created:{fingerprint}"
 
 
-def evaluations(job_id: str) -> str:
-    """Hash: step -> evaluation record (JSON)."""
-    return f"{job(job_id)}:evaluations"
-
-
 def workers_started(job_id: str) -> str:
     """Hash: kind of worker -> how many were ever started; numbers their ids."""
     return f"{job(job_id)}:workers_started"

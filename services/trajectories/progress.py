@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from services.store import keys
 from services.store.client import Client, CommandRefused, call
@@ -48,8 +49,8 @@ class Progress:
 
     def read(self, job_id: str) -> ProgressRecord:
         """The record; defaults where nothing was written."""
-        stored = self._client.hgetall(keys.progress(job_id))
-        known = ProgressRecord.__dataclass_fields__
+        stored: Any = self._client.hgetall(keys.progress(job_id))
+        known: Any = ProgressRecord.__dataclass_fields__
         values = {name.decode(): value.decode() for name, value in stored.items()}
         return ProgressRecord(
             **{name: type(known[name].default)(value) for name, value in values.items() if name in known}
@@ -57,7 +58,8 @@ class Progress:
 
     def set(self, job_id: str, **fields: str | int | float) -> None:
         """Write plain fields of the record (phase, exported, evaluation_step)."""
-        self._client.hset(keys.progress(job_id), mapping={name: value for name, value in fields.items()})
+        mapping: Any = fields
+        self._client.hset(keys.progress(job_id), mapping=mapping)
 
     def finish(
         self,
@@ -69,10 +71,10 @@ class Progress:
         entry_ids: Sequence[str],
         fields: Mapping[str, str | int] | None = None,
     ) -> None:
-        """Finish numbers by outcome ("trained" or a drop reason) and remove their entries. Idempotent; raises Fenced."""
+        """Finish numbers by outcome ("trained" or a drop reason), remove their entries. Idempotent; raises Fenced."""
         key_list = [keys.progress(job_id), keys.finished(job_id), keys.stream(job_id, "scored"), keys.deaths(job_id)]
-        arguments = [epoch, next_step, json.dumps(numbers), json.dumps(list(entry_ids)), json.dumps(fields or {})]
-        self._fenced("finish", key_list, arguments)
+        named, entries = json.dumps(numbers), json.dumps(list(entry_ids))
+        self._fenced("finish", key_list, [epoch, next_step, named, entries, json.dumps(fields or {})])
 
     def assert_training(
         self, job_id: str, *, epoch: int, next_step: int, cursor_at_least: int, numbers: Mapping[str, Sequence[int]]

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from services.store import keys
 from services.store.client import Client, CommandRefused, call
@@ -55,7 +56,7 @@ class Stage:
         """The next new entry, now this consumer's; None when none came within `block_seconds` (at most 5)."""
         block = int(min(block_seconds, 5.0) * 1000)
         try:
-            answer = self._client.xreadgroup(
+            answer: Any = self._client.xreadgroup(
                 CONSUMERS, self._consumer, {self._source: ">"}, count=1, block=block if block > 0 else None
             )
         except CommandRefused as error:
@@ -70,7 +71,7 @@ class Stage:
 
     def take_over(self, idle_seconds: float) -> list[Entry]:
         """Entries whose lease ran out `idle_seconds` ago or was released, now this consumer's; deaths are counted."""
-        arguments = [CONSUMERS, self._consumer, int(idle_seconds * 1000), SCAN]
+        arguments: list[str | int] = [CONSUMERS, self._consumer, int(idle_seconds * 1000), SCAN]
         try:
             rows = call(self._client, "take_over", [self._source, keys.deaths(self._job_id)], arguments)
         except CommandRefused as error:
@@ -162,7 +163,7 @@ def add_evaluation(client: Client, job_id: str, number: int, payload: bytes, ste
 
 def read_after(client: Client, job_id: str, name: str, last_id: str, count: int = SCAN) -> list[Entry]:
     """Entries of a stream behind `last_id` ("0" for all), without taking them: the learner's way to read."""
-    rows = client.xrange(keys.stream(job_id, name), min=f"({last_id}" if last_id != "0" else "-", count=count)
+    rows: Any = client.xrange(keys.stream(job_id, name), min=f"({last_id}" if last_id != "0" else "-", count=count)
     return [_entry(entry_id, fields, 0) for entry_id, fields in rows]
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from services.reward import sandbox
-from services.reward.errors import GraderCrashed, GraderRefused, GraderTimeout
+from services.reward.errors import GraderCrashed, GraderRefused, GraderTimeout, GraderUnavailable
 from services.reward.sandbox import GraderProcess
 
 EQUAL = {
@@ -161,10 +161,20 @@ def test_a_broken_child_is_a_typed_crash_and_is_gone_afterwards(code: str, match
         assert process.pid is None and not is_alive(pid)
 
 
-def test_a_child_that_never_gets_ready_is_a_crash(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sandbox, "START_SECONDS", 0.3)
-    process = GraderProcess(command=(sys.executable, "-I", "-c", "import time; time.sleep(60)"))
-    with process, pytest.raises(GraderCrashed, match="not ready"):
+@pytest.mark.parametrize(
+    ("code", "match"),
+    [
+        ("import time; time.sleep(60)", "not ready"),
+        ("raise SystemExit(3)", "exit code 3"),
+        ("print('{}', flush=True); import time; time.sleep(60)", "did not say"),
+    ],
+)
+def test_a_child_that_never_gets_ready_makes_the_grader_unavailable(
+    monkeypatch: pytest.MonkeyPatch, code: str, match: str
+) -> None:
+    monkeypatch.setattr(sandbox, "START_SECONDS", 0.3 if "ready" in match else 10.0)
+    process = GraderProcess(command=(sys.executable, "-I", "-c", code))
+    with process, pytest.raises(GraderUnavailable, match=match):
         equal(process)
     assert process.pid is None
 

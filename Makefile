@@ -1,0 +1,51 @@
+# Everything a person runs. `make demo` and `make test` do all set-up on a fresh machine; a second run starts at once.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+DEMO_DATA ?= demo-data
+# Where the CPU build of torch lies when pip's own sources don't have it: PyTorch's index.
+TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
+PIP := $(BIN)/pip --disable-pip-version-check -q
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo up test lint format type proto clean
+
+help:  ## this list
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 12
+
+setup: $(READY)  ## virtual environment with the pinned packages
+
+$(READY): requirements/cpu.txt requirements/dev.txt pyproject.toml
+	@echo "Installing the pinned packages into $(VENV) (about two minutes, 4 GB)"
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	torch=$$(grep '^torch==' requirements/cpu.txt); \
+	  $(PIP) install --no-deps "$$torch" || $(PIP) install --no-deps --index-url $(TORCH_INDEX) "$$torch"
+	$(PIP) install --no-deps -r requirements/cpu.txt -r requirements/dev.txt
+	$(PIP) install --no-deps --no-build-isolation -e .
+	touch $(READY)
+
+demo: $(READY)  ## train a small model end to end and show what happened
+	$(BIN)/sspo demo --data $(DEMO_DATA)
+
+up: $(READY)  ## run the service on ./sspo-data
+	$(BIN)/sspo up --data sspo-data
+
+test: $(READY)  ## all tests that belong to every change
+	$(BIN)/python -m pytest
+
+lint: $(READY)  ## style, types, who may import whom
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(READY)  ## put the code into its standard form
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+proto: $(READY)  ## generate the messages of proto/
+	$(BIN)/python -m grpc_tools.protoc -Iproto --python_out=proto --pyi_out=proto proto/sspo_proto/trajectory.proto
+
+clean:  ## remove what the commands above made here
+	rm -rf $(DEMO_DATA) .pytest_cache .mypy_cache .ruff_cache build

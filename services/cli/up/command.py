@@ -1,0 +1,107 @@
+"""`sspo up --data DIR`: one command, one line when ready, a clean end on SIGTERM."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from services.cli.up.parts import Addresses, parts, prepare
+from services.cli.up.processes import become_subreaper, end, leftovers
+from services.cli.up.supervisor import PartDidNotStart, Supervisor
+from services.layout import Layout
+from services.observability.logs import configure
+from services.store import keys
+from services.store.client import StoreError, connect
+
+WATCH_SECONDS = 0.25
+CONTROLLER_SECONDS = 90.0
+
+
+class FolderInUse(RuntimeError):
+    """Another `sspo up` runs on this data folder."""
+
+
+def run(data: Path, host: str, port: int) -> None:
+    """Run the service on a data folder until SIGTERM or SIGINT."""
+    data.mkdir(parents=True, exist_ok=True)
+    layout = Layout(data.resolve())
+    layout.logs.mkdir(exist_ok=True)
+    stopping = _signals()
+    try:
+        with _lock(layout), _log_to(layout):
+            _serve(layout, host, port, stopping)
+    except (FolderInUse, PartDidNotStart, PermissionError) as error:
+        typer.echo(f"sspo up: {error}", err=True)
+        raise typer.Exit(1) from error
+
+
+def _serve(layout: Layout, host: str, port: int, stopping: list[int]) -> None:
+    become_subreaper()
+    end(leftovers(layout.state), patience_seconds=5.0)
+    at = prepare(layout, host, port)
+    supervisor = Supervisor(parts(layout, at), layout.logs, layout.state, at.url)
+    try:
+        supervisor.start()
+        _await_controller(at, stopping)
+        if not stopping:
+            typer.echo(f"SSPO is ready: {at.url}/v1  docs {at.url}/docs  key {layout.api_key}")
+        while not stopping:
+            supervisor.watch()
+            time.sleep(WATCH_SECONDS)
+    finally:
+        supervisor.stop()
+
+
+def _await_controller(at: Addresses, stopping: list[int]) -> None:
+    client = connect(at.redis_url)
+    deadline = time.monotonic() + CONTROLLER_SECONDS
+    while not stopping:
+        try:
+            if client.exists(keys.CONTROLLER):
+                return
+        except StoreError as error:
+            raise PartDidNotStart(f"redis went away: {error}") from error
+        if time.monotonic() > deadline:
+            raise PartDidNotStart("the controller did not take charge; see its log")
+        time.sleep(0.1)
+
+
+def _signals() -> list[int]:
+    """The list fills when the service has to stop."""
+    received: list[int] = []
+
+    def note(number: int, _frame: Any) -> None:
+        received.append(number)
+
+    signal.signal(signal.SIGTERM, note)
+    signal.signal(signal.SIGINT, note)
+    return received
+
+
+@contextmanager
+def _lock(layout: Layout) -> Iterator[None]:
+    descriptor = os.open(layout.lock, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise FolderInUse(f"another sspo up runs on {layout.root}") from error
+        yield
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def _log_to(layout: Layout) -> Iterator[None]:
+    """The supervisor's own log goes to a file: the terminal gets one line."""
+    with open(layout.logs / "up.log", "a", buffering=1) as output:
+        configure("up", output)
+        yield

@@ -1,0 +1,112 @@
+"""Starts the parts, keeps them running, stops them.
+
+A part that dies is restarted with a growing pause, and so are parts that can't go on with a new one of it. At the
+end nothing of this run lives: every descendant is ended, whatever it was.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import structlog
+
+from services.cli.up.parts import Part
+from services.cli.up.processes import descendants, end, reap, write_record
+
+log = structlog.get_logger()
+
+START_SECONDS = 90.0
+RECORD_EVERY_SECONDS = 2.0
+LONGEST_PAUSE_SECONDS = 15.0
+STOP_SECONDS = 10.0
+
+
+class PartDidNotStart(RuntimeError):
+    """A part ended or did not become ready in time; its log says why."""
+
+
+class Supervisor:
+    """The children of one `sspo up`."""
+
+    def __init__(self, parts: Sequence[Part], logs: Path, state: Path, url: str) -> None:
+        self._parts = list(parts)
+        self._logs = logs
+        self._state = state
+        self._url = url
+        self._children: dict[str, subprocess.Popen[bytes]] = {}
+        self._deaths: dict[str, int] = {}
+        self._start_at: dict[str, float] = {}
+        self._recorded = 0.0
+
+    def start(self) -> None:
+        """Start all parts in order, each once the one before is ready. Raises PartDidNotStart."""
+        for part in self._parts:
+            self._spawn(part)
+            self._await(part)
+        self.record()
+
+    def watch(self) -> None:
+        """One look: restart what died."""
+        for part in self._parts:
+            child = self._children.get(part.name)
+            if child is not None and child.poll() is not None:
+                self._died(part, child.returncode)
+            elif child is None and time.monotonic() >= self._start_at[part.name]:
+                self._spawn(part)
+        reap(child.pid for child in self._children.values())
+        if time.monotonic() - self._recorded > RECORD_EVERY_SECONDS:
+            self.record()
+
+    def record(self) -> None:
+        self._recorded = time.monotonic()
+        write_record(self._state, descendants(), url=self._url)
+
+    def stop(self) -> None:
+        """End the parts in reverse order, then every descendant that is left."""
+        for part in reversed(self._parts):
+            child = self._children.pop(part.name, None)
+            if child is not None and child.poll() is None:
+                family = descendants(child.pid)
+                child.terminate()
+                try:
+                    child.wait(STOP_SECONDS)
+                except subprocess.TimeoutExpired:
+                    child.kill()
+                    child.wait()
+                end(family, patience_seconds=2.0)
+        end(descendants(), patience_seconds=2.0)
+        reap(())
+        write_record(self._state, descendants(), url=self._url)
+
+    def _spawn(self, part: Part) -> None:
+        with open(self._logs / f"{part.name}.log", "ab") as output:
+            self._children[part.name] = subprocess.Popen(
+                part.command,
+                env=part.environment,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,  # a Ctrl-C in the terminal is ours to handle, in order
+            )
+        log.info("part_started", part=part.name, pid=self._children[part.name].pid)
+
+    def _await(self, part: Part) -> None:
+        deadline = time.monotonic() + START_SECONDS
+        while not part.ready():
+            if self._children[part.name].poll() is not None or time.monotonic() > deadline:
+                raise PartDidNotStart(f"{part.name} did not start; see {self._logs / part.name}.log")
+            time.sleep(0.05)
+
+    def _died(self, part: Part, code: int) -> None:
+        deaths = self._deaths[part.name] = self._deaths.get(part.name, 0) + 1
+        pause = min(LONGEST_PAUSE_SECONDS, 0.25 * 2 ** (deaths - 1))
+        log.warning("part_died", part=part.name, code=code, restart_in_seconds=pause)
+        del self._children[part.name]
+        self._start_at[part.name] = time.monotonic() + pause
+        for name in part.restart_with:
+            other = self._children.get(name)
+            if other is not None:
+                other.terminate()

@@ -1,0 +1,41 @@
+"""The Ray actor around a reward worker."""
+
+from __future__ import annotations
+
+import os
+import threading
+from concurrent.futures import Future, ThreadPoolExecutor
+
+import ray
+
+from services.layout import Layout
+from services.observability import logs
+from services.reward.worker import RewardWorker
+from services.spec import JobSpec
+from services.store.client import connect
+
+
+class RewardProcess:
+    """`run` may be called again, by a controller that adopts the actor: every call waits for the one loop."""
+
+    def __init__(self, spec_json: str, worker_id: str) -> None:
+        logs.configure(worker_id)
+        spec = JobSpec.model_validate_json(spec_json)
+        self._worker = RewardWorker(spec, worker_id, connect(os.environ["SSPO_REDIS_URL"]), Layout.from_environment())
+        self._lock = threading.Lock()
+        self._loop: Future[str] | None = None
+
+    def run(self) -> str:
+        with self._lock:
+            if self._loop is None:
+                self._loop = ThreadPoolExecutor(1).submit(self._worker.run)
+        return self._loop.result()
+
+    def drain(self) -> None:
+        self._worker.drain()
+
+    def ping(self) -> bool:
+        return True
+
+
+RewardActor = ray.remote(num_cpus=0, max_restarts=0, max_concurrency=16)(RewardProcess)

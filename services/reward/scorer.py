@@ -1,0 +1,149 @@
+"""From a sampled group to its payload for the learner: rewards for all trajectories, or one typed failure.
+
+Invariants: a failed group carries no trajectories and no reward; a failure that came in goes out byte for byte; a
+payload nobody can read becomes a failure that still names the group's number.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import structlog
+
+from services.reward.errors import GradingFailed
+from services.reward.graders import GraderResult
+from services.reward.sandbox import GraderProcess
+from services.reward.tokens import CompletionDecoder
+from services.spec import JobSpec
+from services.trajectories.codec import SCHEMA_VERSION, MalformedMessage, decode_group, encode
+from services.trajectories.ledger import DropReason
+from services.trajectories.streams import POISON_DEATHS, Entry
+from sspo_proto.trajectory_pb2 import Failure, Group, PromptTask, Reward
+
+BACK_OFF_SECONDS = 0.1
+"""Before the second try of a grader call; doubles with each further one."""
+MAX_DETAIL_CHARACTERS = 1000
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True)
+class Scored:
+    """What becomes of one entry. `buried`: the reason to keep a copy of the payload that came, or None."""
+
+    payload: bytes
+    buried: DropReason | None = None
+
+
+class Scorer:
+    """Grades groups of one job, one at a time. `on_progress` is called before every grader call, and while waiting
+    for one about every second; what it raises ends the group's grading."""
+
+    def __init__(
+        self, spec: JobSpec, worker_id: str, decoder: CompletionDecoder, on_progress: Callable[[], None]
+    ) -> None:
+        self._spec = spec
+        self._worker_id = worker_id
+        self._decoder = decoder
+        self._on_progress = on_progress
+        self._process = GraderProcess(on_wait=on_progress)
+        self._counters: Counter[str] = Counter()
+        self._grader_seconds = 0.0
+
+    def start(self) -> None:
+        """Start the grader process. Raises GraderUnavailable."""
+        self._process.start()
+
+    def close(self) -> None:
+        """End the grader process."""
+        self._process.close()
+
+    def counters(self) -> dict[str, float]:
+        """Counts since the start: `groups_graded`, `groups_dropped.REASON`, `grader_calls`, `grader_errors.CODE`,
+        `grader_seconds`."""
+        return {**self._counters, "grader_seconds": round(self._grader_seconds, 3)}
+
+    def score(self, entry: Entry) -> Scored:
+        """Grade one group. Raises GraderUnavailable when no grader process can be started: not the group's fault."""
+        if entry.deaths >= POISON_DEATHS:
+            return self._unreadable(entry, DropReason.POISON, f"{entry.deaths} consumers ended holding it")
+        try:
+            group = decode_group(entry.payload)
+            if group.HasField("failure"):
+                return Scored(entry.payload)
+            texts, item = self._read(group, entry)
+        except MalformedMessage as error:
+            return self._unreadable(entry, DropReason.MALFORMED, str(error))
+        try:
+            results = [self._grade(text, item) for text in texts]
+        except GradingFailed as error:
+            return Scored(self._failure(group, DropReason.GRADER_FAILED, error.code, error.detail))
+        for trajectory, result in zip(group.trajectories, results, strict=True):
+            trajectory.reward.CopyFrom(Reward(value=result.value, components=result.components))
+        self._counters["groups_graded"] += 1
+        return Scored(self._signed(group))
+
+    def _read(self, group: Group, entry: Entry) -> tuple[list[str], dict[str, Any]]:
+        """Completion texts and the item. Raises MalformedMessage."""
+        task = group.task
+        if (task.job_id, task.group_number) != (self._spec.job_id, entry.number):
+            raise MalformedMessage(f"group {task.group_number} of {task.job_id!r} came as number {entry.number}")
+        try:
+            item = json.loads(task.item_json)
+        except (ValueError, RecursionError) as error:
+            raise MalformedMessage(f"item_json: {error}") from error
+        if not isinstance(item, dict):
+            raise MalformedMessage("item_json: not an object")
+        stop_token_ids = frozenset(task.sampling.stop_token_ids)
+        return [self._decoder.text(trajectory, stop_token_ids) for trajectory in group.trajectories], item
+
+    def _grade(self, text: str, item: dict[str, Any]) -> GraderResult:
+        """One reward; transient errors are tried again. Raises GradingFailed."""
+        attempts, back_off_seconds = self._spec.reward.attempts, BACK_OFF_SECONDS
+        while True:
+            self._on_progress()
+            try:
+                return self._call(text, item)
+            except GradingFailed as error:
+                attempts -= 1
+                if not error.transient or attempts == 0:
+                    raise
+            time.sleep(back_off_seconds)
+            back_off_seconds *= 2
+
+    def _call(self, text: str, item: dict[str, Any]) -> GraderResult:
+        self._process.start()
+        started = time.monotonic()
+        try:
+            return self._process.grade(
+                self._spec.grader, {"output_text": text}, item, self._spec.reward.timeout_seconds
+            )
+        except GradingFailed as error:
+            self._counters[f"grader_errors.{error.code}"] += 1
+            log.warning("grader_failed", job=self._spec.job_id, code=error.code, detail=error.detail)
+            raise
+        finally:
+            self._counters["grader_calls"] += 1
+            self._grader_seconds += time.monotonic() - started
+
+    def _unreadable(self, entry: Entry, reason: DropReason, detail: str) -> Scored:
+        """A failure for a group of which only the number is known."""
+        task = PromptTask(schema_version=SCHEMA_VERSION, job_id=self._spec.job_id, group_number=entry.number)
+        group = Group(schema_version=SCHEMA_VERSION, task=task)
+        return Scored(self._failure(group, reason, reason, detail), buried=reason)
+
+    def _failure(self, group: Group, reason: DropReason, code: str, detail: str) -> bytes:
+        self._counters[f"groups_dropped.{reason}"] += 1
+        del group.trajectories[:]
+        group.failure.CopyFrom(Failure(reason=reason, code=code, detail=detail[:MAX_DETAIL_CHARACTERS]))
+        return self._signed(group)
+
+    def _signed(self, group: Group) -> bytes:
+        group.reward_worker = self._worker_id
+        group.scored_at = time.time()
+        return encode(group)

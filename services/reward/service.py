@@ -1,0 +1,145 @@
+"""The standing grader service: answers grader runs and validations asked for over REST.
+
+Each of a few threads owns one grader process, so that one endless pattern doesn't hold up everyone. The answers are
+bodies of the OpenAI API: a run that went wrong is a 200 whose reward is 0 and whose `errors` name what went wrong; a
+grader that is refused, or a request without its fields, is a 400 with the error envelope.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from typing import Any
+
+import structlog
+
+from services.graders import Grader, GraderError, parse_grader
+from services.reward.errors import CODES, GradingFailed
+from services.reward.graders import GraderResult
+from services.reward.sandbox import GraderProcess
+from services.store.client import Client
+from services.store.grader_requests import GraderRequest, answer, take
+
+THREADS = 2
+BLOCK_SECONDS = 1.0
+RUN_SECONDS = 10.0
+ANSWER_SECONDS = 0.5
+"""Kept back from the asker's deadline, so that a time-out is still answered as one."""
+
+log = structlog.get_logger()
+
+
+class _BadRequest(ValueError):
+    """A request that can't be run. `param` names its field."""
+
+    def __init__(self, param: str, message: str) -> None:
+        super().__init__(message)
+        self.param = param
+
+
+class GraderService:
+    """Runs until `stop`, which any thread may call."""
+
+    def __init__(self, client: Client, threads: int = THREADS) -> None:
+        self._client = client
+        self._threads = threads
+        self._stopped = threading.Event()
+
+    def stop(self) -> None:
+        """Take no more requests; `run` ends after those in hand, within RUN_SECONDS."""
+        self._stopped.set()
+
+    def run(self) -> None:
+        """Serve until stopped. Raises what ended a thread: StoreError, GraderUnavailable."""
+        with ThreadPoolExecutor(self._threads) as pool:
+            servers = [pool.submit(self._serve) for _ in range(self._threads)]
+            wait(servers, return_when=FIRST_EXCEPTION)
+            self.stop()
+            for server in servers:
+                server.result()
+
+    def _serve(self) -> None:
+        with GraderProcess() as process:
+            process.start()
+            while not self._stopped.is_set():
+                if request := take(self._client, BLOCK_SECONDS):
+                    status, body = respond(process, request)
+                    answer(self._client, request.request_id, status, body)
+
+
+def respond(process: GraderProcess, request: GraderRequest) -> tuple[int, dict[str, Any]]:
+    """Status and body for one request. Raises GraderUnavailable."""
+    try:
+        grader = _grader(request.body)
+        if request.kind == "validate":
+            return 200, {"grader": request.body["grader"]}
+        text, item = _sample(request.body)
+    except _BadRequest as error:
+        return 400, _envelope(error)
+    started = time.monotonic()
+    result, failure = _run(process, request, text, item)
+    log.info("grader_run", grader=grader.name, kind=grader.type, error=failure.code if failure else None)
+    return 200, run_body(grader, result, failure, time.monotonic() - started)
+
+
+def run_body(
+    grader: Grader, result: GraderResult, failure: GradingFailed | None, execution_seconds: float
+) -> dict[str, Any]:
+    """The body of a grader run. `reward` is a number even after a failure, because typed clients need one."""
+    errors: dict[str, Any] = {code: failure is not None and failure.code == code for code in CODES}
+    errors |= {
+        "python_grader_server_error_type": None,
+        "python_grader_runtime_error_details": None,
+        "model_grader_server_error_details": None,
+    }
+    return {
+        "reward": result.value,
+        "sub_rewards": result.components,
+        "model_grader_token_usage_per_model": {},
+        "metadata": {
+            "name": grader.name,
+            "type": grader.type,
+            "execution_time": execution_seconds,
+            "scores": result.components,
+            "token_usage": None,
+            "sampled_model_name": None,
+            "errors": errors,
+            "x_error_detail": failure.detail if failure else None,
+        },
+    }
+
+
+def _run(
+    process: GraderProcess, request: GraderRequest, text: str, item: dict[str, Any]
+) -> tuple[GraderResult, GradingFailed | None]:
+    left_seconds = request.deadline - time.time() - ANSWER_SECONDS
+    timeout_seconds = max(ANSWER_SECONDS, min(RUN_SECONDS, left_seconds))
+    try:
+        return process.grade(request.body["grader"], {"output_text": text}, item, timeout_seconds), None
+    except GradingFailed as error:
+        return GraderResult(0.0), error
+
+
+def _grader(body: dict[str, Any]) -> Grader:
+    grader = body.get("grader")
+    if not isinstance(grader, dict):
+        raise _BadRequest("grader", "grader: expected an object")
+    try:
+        return parse_grader(grader)
+    except GraderError as error:
+        raise _BadRequest(f"grader.{error.field}" if error.field else "grader", str(error)) from error
+
+
+def _sample(body: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    text, item = body.get("model_sample"), body.get("item", {})
+    if not isinstance(text, str):
+        raise _BadRequest("model_sample", "model_sample: expected text")
+    if not isinstance(item, dict):
+        raise _BadRequest("item", "item: expected an object")
+    return text, item
+
+
+def _envelope(error: _BadRequest) -> dict[str, Any]:
+    details = {"message": str(error), "type": "invalid_request_error", "param": error.param, "code": "invalid_grader"}
+    return {"error": details}
