@@ -7,7 +7,6 @@ defaults of `services.spec`.
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,7 +14,8 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel
 
-from services.api.errors import ApiError, bad_request
+from services.api.bodies import parse
+from services.api.errors import bad_request
 from services.api.schemas import RECORDED_ONLY, CreateJob, Hyperparameters
 from services.graders import GraderError, parse_grader
 from services.layout import UnknownModel
@@ -51,8 +51,7 @@ class Draft:
 
 def build(body: dict[str, Any], known: Known, *, job_id: str, created_at: int, seed: int) -> Draft:
     """The job that a request body asks for; `seed` is for one that names none. Raises ApiError."""
-    # Through JSON, because only there pydantic's strict mode takes objects: "8" and true are no numbers here.
-    request = CreateJob.model_validate_json(json.dumps(body), strict=True)
+    request = parse(CreateJob, body)
     _check_references(request, known)
     learner = _learner(request, known)
     extension = request.x_sspo or ExtensionSpec()
@@ -153,6 +152,3 @@ def _warnings(request: CreateJob) -> tuple[str, ...]:
     if request.method.reinforcement.response_format:
         ignored.append("method.reinforcement.response_format")
     return tuple(f"{name} is recorded, but nothing here acts on it" for name in ignored)
-
-
-__all__ = ["ApiError", "Draft", "Known", "build", "with_id"]

@@ -15,7 +15,6 @@ import structlog
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
-from pydantic import ValidationError
 from starlette.exceptions import HTTPException
 
 from services.graders import GraderError
@@ -121,7 +120,6 @@ def _store_failed(error: Exception) -> ApiError:
 _ANSWERS: dict[type[Exception], Callable[[Any], ApiError]] = {
     ApiError: lambda error: error,
     RequestValidationError: lambda error: from_validation(error.errors()),
-    ValidationError: lambda error: from_validation(error.errors(include_url=False, include_context=False)),
     GraderError: _grader_refused,
     UnknownCursor: lambda error: bad_request("after", str(error)),
     JobNotFound: lambda error: ApiError(404, str(error), code="job_not_found", param="fine_tuning_job_id"),

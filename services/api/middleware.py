@@ -47,7 +47,7 @@ class RequestBoundary:
         with structlog.contextvars.bound_contextvars(request_id=request_id):
             try:
                 await self._app(scope, receive, send_marked)
-            except Exception:  # noqa: BLE001 — the API's one boundary: logged, and answered as a 500
+            except Exception:  # the API's one boundary: logged, and answered as a 500
                 log.exception("request_crashed", method=scope["method"], path=scope["path"])
                 if status:  # the answer is under way: the server must cut it short
                     raise
@@ -115,4 +115,6 @@ class BodyLimit:
 
 
 def _too_large(limit: int) -> ApiError:
-    return ApiError(413, f"The body is larger than {limit} bytes", code="payload_too_large", headers={"connection": "close"})
+    return ApiError(
+        413, f"The body is larger than {limit} bytes", code="payload_too_large", headers={"connection": "close"}
+    )

@@ -37,8 +37,8 @@ class Hyperparameters(Request):
     """Steps between evaluations."""
     eval_samples: Annotated[int | None, Auto, Field(ge=1, le=65_536)] = None
     """Rows of the validation file."""
-    compute_multiplier: Annotated[None, Auto] = None
-    """Only "auto": use x_sspo.rollout.group_size."""
+    compute_multiplier: Literal["auto"] | None = None
+    """Nothing else yet: `x_sspo.rollout.group_size` says how much is sampled."""
     reasoning_effort: Literal["default"] | None = None
 
 

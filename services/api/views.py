@@ -95,5 +95,5 @@ def ledger_view(ledger: LedgerSnapshot) -> dict[str, Any]:
 
 
 def worker_view(worker: WorkerRecord) -> dict[str, Any]:
-    """A worker as it says of itself."""
-    return worker.model_dump()
+    """A worker as it says of itself. Its `detail` stays inside: it is for other processes."""
+    return worker.model_dump(exclude={"detail"})

@@ -20,12 +20,13 @@ class RewardProcess:
 
     def __init__(self, spec_json: str, worker_id: str) -> None:
         logs.configure(worker_id)
-        spec = JobSpec.model_validate_json(spec_json)
-        self._worker = RewardWorker(spec, worker_id, connect(os.environ["SSPO_REDIS_URL"]), Layout.from_environment())
+        spec, client = JobSpec.model_validate_json(spec_json), connect(os.environ["SSPO_REDIS_URL"])
+        self._worker = RewardWorker(spec, worker_id, client, Layout.from_environment())
         self._lock = threading.Lock()
         self._loop: Future[str] | None = None
 
     def run(self) -> str:
+        """Grade until drained; answers "drained"."""
         with self._lock:
             if self._loop is None:
                 self._loop = ThreadPoolExecutor(1).submit(self._worker.run)

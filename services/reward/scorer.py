@@ -66,7 +66,7 @@ class Scorer:
     def counters(self) -> dict[str, float]:
         """Counts since the start: `groups_graded`, `groups_dropped.REASON`, `grader_calls`, `grader_errors.CODE`,
         `grader_seconds`."""
-        return {**self._counters, "grader_seconds": round(self._grader_seconds, 3)}
+        return {**self._counters, "grader_seconds": self._grader_seconds}
 
     def score(self, entry: Entry) -> Scored:
         """Grade one group. Raises GraderUnavailable when no grader process can be started: not the group's fault."""

@@ -124,22 +124,23 @@ def _run(
 def _grader(body: dict[str, Any]) -> Grader:
     grader = body.get("grader")
     if not isinstance(grader, dict):
-        raise _BadRequest("grader", "grader: expected an object")
+        raise _BadRequest("grader", "expected an object")
     try:
         return parse_grader(grader)
     except GraderError as error:
-        raise _BadRequest(f"grader.{error.field}" if error.field else "grader", str(error)) from error
+        raise _BadRequest(f"grader.{error.field}" if error.field else "grader", error.message) from error
 
 
 def _sample(body: dict[str, Any]) -> tuple[str, dict[str, Any]]:
-    text, item = body.get("model_sample"), body.get("item", {})
+    text, item = body.get("model_sample"), body.get("item") or {}
     if not isinstance(text, str):
-        raise _BadRequest("model_sample", "model_sample: expected text")
+        raise _BadRequest("model_sample", "expected text")
     if not isinstance(item, dict):
-        raise _BadRequest("item", "item: expected an object")
+        raise _BadRequest("item", "expected an object")
     return text, item
 
 
 def _envelope(error: _BadRequest) -> dict[str, Any]:
-    details = {"message": str(error), "type": "invalid_request_error", "param": error.param, "code": "invalid_grader"}
-    return {"error": details}
+    message = f"Invalid '{error.param}': {error}"
+    code = "invalid_grader" if error.param.startswith("grader") else "invalid_value"
+    return {"error": {"message": message, "type": "invalid_request_error", "param": error.param, "code": code}}

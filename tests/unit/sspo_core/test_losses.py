@@ -64,12 +64,12 @@ def test_sspo_token_weight_is_a_s_h(gate: GateName, sides: str) -> None:
 
 def test_outward_leaves_the_pull_back_alone() -> None:
     """On the side where an update brings the token back, k is A·S whatever the gate; on the other the gate shows."""
-    made = batch(seed=3)
+    made = batch(seed=3, sequences=12)
     config = SSPOConfig(gate="logarctan_a", sides="outward", tau_pos=10.0, tau_neg=12.0)
     _, grad = evaluate(made, config)
     k = weights(made, grad)
     inward = made.mask & (made.advantages[:, None] * made.z < 0)
-    outward = made.mask & (made.advantages[:, None] * made.z > 0.1)
+    outward = made.mask & (made.advantages.sign()[:, None] * made.z > 0.1)
     log_f = torch.where(
         made.advantages[:, None] * made.z > 0,
         torch.atan(torch.where(made.advantages > 0, 10.0, 12.0)[:, None] * made.z)

@@ -1,0 +1,42 @@
+"""JSON bodies, read strictly: valid UTF-8, one object, no NaN, and no "8" where a number belongs."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Any, NoReturn, TypeVar
+
+from fastapi import Depends, Request
+from pydantic import BaseModel, ValidationError
+
+from services.api.errors import bad_request, from_validation
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+async def _read(request: Request) -> dict[str, Any]:
+    raw = await request.body()
+    try:
+        body = json.loads(raw.decode("utf-8"), parse_constant=_refuse_constant)
+        json.dumps(body, ensure_ascii=False).encode("utf-8")  # refuses escaped lone surrogates, which no text can carry
+    except (ValueError, RecursionError) as error:
+        raise bad_request(None, f"The body is not JSON: {error}", "invalid_json") from error
+    if not isinstance(body, dict):
+        raise bad_request(None, f"The body must be a JSON object, not {type(body).__name__}", "invalid_json")
+    return body
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not a JSON number")
+
+
+JsonBody = Annotated[dict[str, Any], Depends(_read)]
+"""A route's parameter of this type is the request's JSON object. Raises ApiError (400)."""
+
+
+def parse(model: type[Model], body: dict[str, Any]) -> Model:
+    """The typed body. Raises ApiError (400) naming the field."""
+    try:
+        # Through JSON, because only there pydantic's strict mode takes an object for a model.
+        return model.model_validate_json(json.dumps(body), strict=True)
+    except ValidationError as error:
+        raise from_validation(error.errors(include_url=False)) from error

@@ -1,0 +1,158 @@
+"""Job-level figures for Prometheus, read from Redis when it asks.
+
+Invariant: every sample's name, labels and kind come from `services.observability.metrics`. Jobs that ended long ago
+have no series. When Redis does not answer, the scrape says so instead of showing old figures.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Iterator
+from importlib.metadata import version
+from typing import Any, get_args
+
+import structlog
+from prometheus_client import CollectorRegistry, Histogram
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.registry import Collector
+
+from services.api.dependencies import Service
+from services.observability.metrics import MAX_STALENESS_LABEL, MAX_UPDATE_LABEL, METRICS, RATIO_BUCKETS, Metric
+from services.store import answers, keys
+from services.store.client import StoreError
+from services.store.jobs import JobRecord
+from services.store.registry import WorkerState
+from services.store.transitions import ENDED, Status
+from services.trajectories.streams import DEAD, EVALUATION_STREAMS, TRAINING_STREAMS
+
+log = structlog.get_logger()
+
+VERSION = version("sspo")
+SHOWN_AFTER_END_SECONDS = 900.0
+QUEUES = (*TRAINING_STREAMS, DEAD, *EVALUATION_STREAMS)
+WORKER_STATES = get_args(WorkerState)
+BY_NAME = {metric.name: metric for metric in METRICS}
+STEP_FIGURES = tuple(metric for metric in METRICS if metric.source == "step" and metric.labels == ("job_id",))
+EDGES = (*(f"{edge:g}" for edge in RATIO_BUCKETS), "+Inf")
+
+Sample = tuple[str, tuple[str, ...], float]
+Family = GaugeMetricFamily | CounterMetricFamily
+
+
+def registry_for(service: Service) -> tuple[CollectorRegistry, Histogram]:
+    """A registry of its own for one app, and the histogram of its requests."""
+    registry = CollectorRegistry()
+    metric = BY_NAME["http_request_duration_seconds"]
+    duration = Histogram(metric.name, metric.help, metric.labels, registry=registry)
+    registry.register(JobCollector(service))
+    return registry, duration
+
+
+class JobCollector(Collector):
+    """Reads the store at each scrape."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+
+    def describe(self) -> list[Family]:
+        """Nothing in advance, so that registering does not read the store."""
+        return []
+
+    def collect(self) -> Iterator[Family]:
+        """The families of this moment."""
+        try:
+            samples = [*self._samples(), ("sspo_store_up", (), 1.0)]
+        except StoreError as error:
+            log.warning("scrape_failed", reason=str(error))
+            samples = [("sspo_store_up", (), 0.0)]
+        samples.append(("sspo_build_info", (VERSION,), 1.0))
+        families: dict[str, Family] = {}
+        for name, labels, value in samples:
+            families.setdefault(name, _family(BY_NAME[name])).add_metric(labels, value)
+        yield from families.values()
+
+    def _samples(self) -> Iterator[Sample]:
+        statuses = self._service.jobs.statuses()
+        counts = Counter(statuses.values())
+        for status in Status:
+            yield "sspo_jobs", (status.value,), counts[status]
+        now = time.time()
+        for job_id, status in statuses.items():
+            record = self._service.jobs.get(job_id)
+            if status in ENDED and now - (record.finished_at or 0) > SHOWN_AFTER_END_SECONDS:
+                continue
+            for name, labels, value in self._job(record, now):
+                yield name, (job_id, *labels), value
+
+    def _job(self, record: JobRecord, now: float) -> Iterator[Sample]:
+        progress = self._service.progress.read(record.id)
+        yield "sspo_learner_step", (), progress.next_step
+        yield "sspo_learner_steps_wanted", (), record.spec.learner.steps
+        yield "sspo_policy_version", (), progress.policy_version
+        yield "sspo_learner_tokens_total", (), progress.trained_tokens
+        yield "sspo_job_waiting_seconds", (), now - record.waiting_for.since if record.waiting_for else 0.0
+        yield from self._ledger(record.id)
+        yield from self._queues(record.id, now)
+        yield from self._workers(record)
+        yield from _step_samples(self._service.steps.latest(record.id) or {})
+
+    def _ledger(self, job_id: str) -> Iterator[Sample]:
+        ledger = self._service.ledger.snapshot(job_id)
+        yield "sspo_groups_issued_total", (), ledger.issued
+        yield "sspo_groups_trained_total", (), ledger.trained
+        for reason, count in ledger.dropped.items():
+            yield "sspo_groups_dropped_total", (reason,), count
+        yield "sspo_groups_in_flight", (), ledger.in_flight
+        yield "sspo_groups_missing", (), len(ledger.missing)
+
+    def _queues(self, job_id: str, now: float) -> Iterator[Sample]:
+        pipeline = self._service.client.pipeline(transaction=False)
+        for queue in QUEUES:
+            pipeline.xlen(keys.stream(job_id, queue))
+            pipeline.xrange(keys.stream(job_id, queue), count=1)
+        found: list[Any] = pipeline.execute()
+        for queue, length, oldest in zip(QUEUES, found[::2], found[1::2], strict=True):
+            yield "sspo_queue_entries", (queue,), length
+            since = int(answers.text(oldest[0][0]).split("-")[0]) / 1000 if oldest else now
+            yield "sspo_queue_oldest_seconds", (queue,), max(0.0, now - since)
+
+    def _workers(self, record: JobRecord) -> Iterator[Sample]:
+        workers = self._service.registry.list(record.id)
+        for kind in ("rollout", "reward", "learner"):
+            counts = Counter(worker.state for worker in workers if worker.kind == kind)
+            for state in WORKER_STATES:
+                yield f"sspo_{kind}_workers", (state,), counts[state]
+        yield "sspo_rollout_workers", ("desired",), record.rollout_workers
+        yield "sspo_reward_workers", ("desired",), record.reward_workers
+        ready = [worker.policy_version for worker in workers if worker.kind == "rollout" and worker.state == "ready"]
+        if ready:
+            yield "sspo_worker_policy_version_min", (), min(ready)
+
+
+def _step_samples(record: dict[str, Any]) -> Iterator[Sample]:
+    for metric in STEP_FIGURES:
+        value = _look_up(record, metric.figure)
+        if isinstance(value, int | float):
+            yield metric.name, (), value
+    for name in ("sspo_is_ratio_tokens", "sspo_seq_is_ratio_sequences"):
+        counts = _look_up(record, BY_NAME[name].figure) or []
+        for edge, count in zip(EDGES, counts, strict=False):
+            yield name, (edge,), count
+    for bucket, figures in (_look_up(record, BY_NAME["sspo_drift_bucket_kl_k3"].figure) or {}).items():
+        staleness, update = bucket.split("/")
+        shown = int(staleness) <= MAX_STALENESS_LABEL and int(update) <= MAX_UPDATE_LABEL
+        if shown and figures.get("kl_k3") is not None:
+            yield "sspo_drift_bucket_kl_k3", (staleness, update), figures["kl_k3"]
+
+
+def _look_up(record: dict[str, Any], path: str) -> Any:
+    value: Any = record
+    for name in path.split("."):
+        value = value.get(name) if isinstance(value, dict) else None
+    return value
+
+
+def _family(metric: Metric) -> Family:
+    kind = CounterMetricFamily if metric.kind == "counter" else GaugeMetricFamily
+    return kind(metric.name, metric.help, labels=metric.labels)

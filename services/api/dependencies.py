@@ -1,0 +1,69 @@
+"""What routes work with: one `Service` per app, holding the store."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+from typing import Annotated
+
+from fastapi import Depends, Request
+
+from services.api.settings import Settings
+from services.store.client import Client, connect
+from services.store.creations import Creations
+from services.store.events import Events
+from services.store.files import Files
+from services.store.jobs import Jobs
+from services.store.operations import Operations
+from services.store.registry import Registry
+from services.store.steps import Checkpoints, Steps
+from services.trajectories.ledger import Ledger
+from services.trajectories.progress import Progress
+
+
+@dataclass(frozen=True)
+class Service:
+    """The store as the API uses it. Routes are plain functions, which FastAPI runs in threads: the store is
+    synchronous."""
+
+    settings: Settings
+    client: Client
+    jobs: Jobs
+    files: Files
+    events: Events
+    steps: Steps
+    checkpoints: Checkpoints
+    registry: Registry
+    operations: Operations
+    creations: Creations
+    ledger: Ledger
+    progress: Progress
+    grader_slots: threading.BoundedSemaphore
+
+    @classmethod
+    def open(cls, settings: Settings) -> Service:
+        """Everything over one client. Does not touch the network."""
+        client = connect(settings.redis_url)
+        return cls(
+            settings=settings,
+            client=client,
+            jobs=Jobs(client),
+            files=Files(client, settings.layout),
+            events=Events(client),
+            steps=Steps(client),
+            checkpoints=Checkpoints(client),
+            registry=Registry(client),
+            operations=Operations(client),
+            creations=Creations(client),
+            ledger=Ledger(client),
+            progress=Progress(client),
+            grader_slots=threading.BoundedSemaphore(settings.grader_requests_at_once),
+        )
+
+
+def _service(request: Request) -> Service:
+    service: Service = request.app.state.service
+    return service
+
+
+Svc = Annotated[Service, Depends(_service)]

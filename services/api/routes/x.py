@@ -1,0 +1,167 @@
+"""/v1/x: what the OpenAI API has no word for."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncIterator, Iterator
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Header, Query
+from fastapi.responses import StreamingResponse
+
+from services.api.bodies import JsonBody, parse
+from services.api.dependencies import Service, Svc
+from services.api.schemas import Scale
+from services.api.views import event_view, ledger_view, page, worker_view
+from services.store.operations import ScaledKind
+from services.store.transitions import ENDED
+
+BY = "api"
+POLL_SECONDS = 0.5
+KEEP_ALIVE_SECONDS = 15.0
+
+router = APIRouter(prefix="/v1/x", tags=["extensions"])
+
+
+@router.get("/jobs/{job_id}")
+def show_job(service: Svc, job_id: str) -> dict[str, Any]:
+    """Where a job is, and what it waits for. The unit of the ledger is the group."""
+    record = service.jobs.get(job_id)
+    progress = service.progress.read(job_id)
+    latest = service.steps.latest(job_id) or {}
+    return {
+        "id": job_id,
+        "object": "x.job",
+        "status": record.status.value,
+        "created_at": record.created_at,
+        "finished_at": record.finished_at,
+        "stage": record.stage,
+        "waiting_for": record.waiting_for.model_dump() if record.waiting_for else None,
+        "error": record.error.model_dump() if record.error else None,
+        "step": progress.next_step,
+        "policy_version": progress.policy_version,
+        "phase": progress.phase,
+        "ledger": ledger_view(service.ledger.snapshot(job_id)),
+        "desired": {"rollout_workers": record.rollout_workers, "reward_workers": record.reward_workers},
+        "workers": [worker_view(worker) for worker in service.registry.list(job_id)],
+        "drift": latest.get("drift"),
+        "spec": record.spec.model_dump(),
+    }
+
+
+@router.put("/jobs/{job_id}/rollout_workers")
+def scale_rollout(service: Svc, job_id: str, body: JsonBody) -> dict[str, Any]:
+    """Set the desired number of rollout workers; the last write wins."""
+    return _scale(service, job_id, "rollout", body)
+
+
+@router.put("/jobs/{job_id}/reward_workers")
+def scale_reward(service: Svc, job_id: str, body: JsonBody) -> dict[str, Any]:
+    """Set the desired number of reward workers; the last write wins."""
+    return _scale(service, job_id, "reward", body)
+
+
+def _scale(service: Service, job_id: str, kind: ScaledKind, body: dict[str, Any]) -> dict[str, Any]:
+    wanted = parse(Scale, body)
+    scaled = service.operations.scale(job_id, kind, wanted.replicas, by=BY, operation_id=wanted.operation_id)
+    return {
+        "object": "x.scale",
+        "job_id": job_id,
+        "kind": kind,
+        "replicas": scaled.replicas,
+        "previous": scaled.previous,
+        "applied": scaled.applied,
+        "operation_id": wanted.operation_id,
+    }
+
+
+@router.get("/jobs/{job_id}/metrics")
+def job_metrics(
+    service: Svc,
+    job_id: str,
+    name: Annotated[list[str] | None, Query()] = None,
+    since: Annotated[int, Query(ge=0)] = 0,
+) -> dict[str, Any]:
+    """Figures of the steps from `since` on, ascending; `name` is a dotted path and may be repeated; without it all."""
+    service.jobs.get(job_id)
+    series = [
+        {"step": record["step"], "values": _select(record, name)} for record in service.steps.since(job_id, since)
+    ]
+    return {"object": "list", "data": series, "has_more": False}
+
+
+@router.get("/jobs/{job_id}/evaluations")
+def job_evaluations(service: Svc, job_id: str) -> dict[str, Any]:
+    """Outcomes of the evaluations on the validation file, ascending."""
+    service.jobs.get(job_id)
+    return {"object": "list", "data": service.steps.evaluations(job_id), "has_more": False}
+
+
+def _select(record: dict[str, Any], names: list[str] | None) -> dict[str, Any]:
+    figures = dict(_figures(record))
+    return figures if names is None else {name: figures[name] for name in names if name in figures}
+
+
+def _figures(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    """The numbers (and nulls) of a record by dotted path."""
+    if isinstance(value, dict):
+        for name, part in value.items():
+            yield from _figures(part, f"{path}.{name}" if path else name)
+    elif value is None or (isinstance(value, int | float) and not isinstance(value, bool)):
+        yield path, value
+
+
+@router.get("/jobs/{job_id}/events/stream")
+def stream_events(
+    service: Svc, job_id: str, last_event_id: Annotated[str, Header()] = "", after: str = ""
+) -> StreamingResponse:
+    """Server-sent events: all events after `Last-Event-ID` (or `after`), then each new one until the job has ended."""
+    service.jobs.get(job_id)
+    position = last_event_id or after
+    service.events.follow(job_id, position)  # an unknown id is a 400 now rather than a broken stream
+    return StreamingResponse(_follow(service, job_id, position), media_type="text/event-stream")
+
+
+async def _follow(service: Service, job_id: str, position: str) -> AsyncIterator[str]:
+    heard = time.monotonic()
+    while True:
+        # Status first: an event written before the job ended is then in the batch that follows.
+        ended = (await asyncio.to_thread(service.jobs.get, job_id)).status in ENDED
+        events = await asyncio.to_thread(service.events.follow, job_id, position)
+        for event in events:
+            position = event.id
+            yield f"id: {event.id}\nevent: {event.type}\ndata: {json.dumps(event_view(event))}\n\n"
+        if events:
+            heard = time.monotonic()
+            continue
+        if ended:
+            yield "event: end\ndata: {}\n\n"
+            return
+        if time.monotonic() - heard > KEEP_ALIVE_SECONDS:
+            heard = time.monotonic()
+            yield ": keep-alive\n\n"
+        await asyncio.sleep(POLL_SECONDS)
+
+
+@router.get("/metrics/targets")
+def metrics_targets(service: Svc) -> list[dict[str, Any]]:
+    """Prometheus HTTP service discovery: the exporters of the workers of running jobs."""
+    targets = []
+    for job_id, status in service.jobs.statuses().items():
+        if status in ENDED:
+            continue
+        for worker in service.registry.list(job_id):
+            address = worker.detail.get("metrics_address")
+            if address:
+                labels = {"job_id": job_id, "kind": worker.kind, "worker": worker.id, "node": worker.node}
+                targets.append({"targets": [str(address)], "labels": labels})
+    return targets
+
+
+@router.get("/models")
+def list_models(service: Svc) -> dict[str, Any]:
+    """Registered models: what a job's `model` may name."""
+    names = service.settings.layout.model_names()
+    return page([{"id": name, "object": "model", "owned_by": "sspo"} for name in names], has_more=False)

@@ -1,0 +1,122 @@
+"""Every metric we export, as one list: name, kind, labels, and where its value comes from.
+
+Exporters and dashboards take names from here and nowhere else. Labels are bounded: no prompt, group or worker ids. The
+job's label is `job_id`, because Prometheus keeps `job` for its own scrape jobs. Job-level figures are exported by the
+API from Redis, so that they outlive a dead learner; workers export only what is their own.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Kind = Literal["gauge", "counter", "histogram"]
+Source = Literal["api", "job", "step"]
+
+RATIO_BUCKETS = (0.5, 0.8, 0.9, 0.95, 0.98, 1.0, 1.02, 1.05, 1.1, 1.25, 2.0, 5.0)
+"""Upper edges of the ratio histograms in a step record; one more bucket lies above them."""
+MAX_STALENESS_LABEL = 8
+MAX_UPDATE_LABEL = 7
+"""Buckets beyond these are in the step records, but get no series."""
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One metric.
+
+    `source` says who fills it: "api" is the API process itself, "job" the job's state in Redis, "step" the latest step
+    record, where `figure` is the dotted path.
+    """
+
+    name: str
+    kind: Kind
+    help: str
+    source: Source
+    labels: tuple[str, ...] = ()
+    figure: str = ""
+
+
+JOB = ("job_id",)
+
+
+def _job(name: str, kind: Kind, help: str, *labels: str) -> Metric:
+    return Metric(name, kind, help, "job", (*JOB, *labels))
+
+
+def _step(name: str, figure: str, help: str, *labels: str) -> Metric:
+    return Metric(name, "gauge", f"{help} (latest step)", "step", (*JOB, *labels), figure)
+
+
+METRICS: tuple[Metric, ...] = (
+    Metric("sspo_build_info", "gauge", "Version of the service, always 1", "api", ("version",)),
+    Metric("sspo_store_up", "gauge", "1 when Redis answered this scrape", "api"),
+    Metric("sspo_jobs", "gauge", "Jobs by status", "api", ("status",)),
+    Metric("http_request_duration_seconds", "histogram", "Requests to the API", "api", ("method", "route", "code")),
+    # Job
+    _job("sspo_learner_step", "gauge", "Next step of the learner; all below are committed"),
+    _job("sspo_learner_steps_wanted", "gauge", "Steps the job ends after"),
+    _job("sspo_policy_version", "gauge", "Newest published weights"),
+    _job("sspo_learner_tokens_total", "counter", "Completion tokens trained in the surviving lineage"),
+    _job("sspo_job_waiting_seconds", "gauge", "How long the job has been waiting for what it waits for now"),
+    _job("sspo_groups_issued_total", "counter", "Groups issued"),
+    _job("sspo_groups_trained_total", "counter", "Groups trained"),
+    _job("sspo_groups_dropped_total", "counter", "Groups dropped", "reason"),
+    _job("sspo_groups_in_flight", "gauge", "Unfinished groups found in the streams"),
+    _job("sspo_groups_missing", "gauge", "Groups neither finished nor found; 0 unless something is wrong"),
+    _job("sspo_queue_entries", "gauge", "Entries of a stream", "queue"),
+    _job("sspo_queue_oldest_seconds", "gauge", "Age of a stream's oldest entry", "queue"),
+    _job("sspo_rollout_workers", "gauge", "Rollout workers by state, and desired", "state"),
+    _job("sspo_reward_workers", "gauge", "Reward workers by state, and desired", "state"),
+    _job("sspo_learner_workers", "gauge", "Learners by state", "state"),
+    _job("sspo_worker_policy_version_min", "gauge", "Oldest weights among ready rollout workers"),
+    # Step
+    _step("sspo_learner_step_seconds", "seconds", "Seconds from batch to record"),
+    _step("sspo_learner_last_step_timestamp_seconds", "time", "When the step was committed"),
+    _step("sspo_learner_loss", "loss", "Loss, mean over updates"),
+    _step("sspo_grad_norm", "grad_norm", "Gradient norm before clipping, mean over updates"),
+    _step("sspo_learning_rate", "learning_rate", "Learning rate"),
+    _step("sspo_skipped_updates", "skipped_updates_total", "Updates skipped so far for non-finite values"),
+    _step("sspo_completion_tokens_mean", "completion_tokens_mean", "Tokens a completion"),
+    _step("sspo_reward_mean", "reward_mean", "Mean reward"),
+    _step("sspo_reward_std", "reward_std", "Standard deviation of rewards"),
+    _step(
+        "sspo_reward_zero_variance_groups_ratio", "reward_zero_variance_groups_ratio", "Groups whose rewards are equal"
+    ),
+    _step("sspo_staleness_steps_mean", "staleness_mean", "Mean staleness of trained trajectories"),
+    _step("sspo_staleness_steps_max", "staleness_max", "Largest staleness of trained trajectories"),
+    _step("sspo_is_ratio_mean", "drift.ratio_mean", "Token ratio, mean"),
+    _step("sspo_is_ratio_std", "drift.ratio_std", "Token ratio, standard deviation"),
+    _step("sspo_is_ratio_min", "drift.ratio_min", "Token ratio, smallest"),
+    _step("sspo_is_ratio_max", "drift.ratio_max", "Token ratio, largest"),
+    _step("sspo_is_log_ratio_abs_p50", "drift.log_ratio_abs_p50", "Absolute log ratio, median"),
+    _step("sspo_is_log_ratio_abs_p99", "drift.log_ratio_abs_p99", "Absolute log ratio, 99th percentile"),
+    _step("sspo_is_log_ratio_abs_max", "drift.log_ratio_abs_max", "Absolute log ratio, largest"),
+    _step("sspo_is_tokens_outside_band_ratio", "drift.outside_band_ratio", "Tokens with a ratio outside 0.9..1.1"),
+    _step("sspo_is_effective_sample_size_ratio", "drift.ess_token", "Effective sample size of token ratios"),
+    _step("sspo_seq_is_effective_sample_size_ratio", "drift.ess_sequence", "Effective sample size of sequence ratios"),
+    _step("sspo_seq_is_ratio_mean", "drift.sequence_ratio_mean", "Sequence ratio (geometric mean), mean"),
+    _step("sspo_seq_is_ratio_min", "drift.sequence_ratio_min", "Sequence ratio, smallest"),
+    _step("sspo_seq_is_ratio_max", "drift.sequence_ratio_max", "Sequence ratio, largest"),
+    _step("sspo_kl_behaviour_k1", "drift.kl_k1", "KL(behaviour, policy), estimator k1"),
+    _step("sspo_kl_behaviour_k3", "drift.kl_k3", "KL(behaviour, policy), estimator k3"),
+    _step("sspo_chi2_token", "drift.chi2_token", "Chi-squared of token ratios"),
+    _step("sspo_chi2_seq", "drift.chi2_sequence", "Chi-squared of whole-sequence ratios"),
+    _step("sspo_gate_mean", "drift.gate_mean", "Gate value, mean"),
+    _step("sspo_gate_weight_mean", "drift.gate_weight_mean", "Weight of a token's gradient against REINFORCE, mean"),
+    _step(
+        "sspo_gate_saturated_ratio", "drift.gate_saturated_ratio", "Tokens whose gate took nine tenths of the gradient"
+    ),
+    _step("sspo_effective_update_ratio", "drift.effective_update_ratio", "Effective update ratio"),
+    _step("sspo_clip_ratio", "drift.clip_fraction", "Tokens without any gradient"),
+    _step("sspo_engine_mismatch_kl_k3", "drift.mismatch_kl_k3", "k3 of tokens recomputed under their own weights"),
+    _step("sspo_engine_mismatch_abs_logp", "drift.mismatch_log_ratio_abs_max", "Largest difference of log-probs there"),
+    _step("sspo_drift_share_ratio", "drift.drift_share", "Share of k3 that is drift and not engine mismatch"),
+    _step("sspo_is_ratio_tokens", "drift.histograms.ratio_histogram", "Tokens by ratio bucket, not cumulative", "le"),
+    _step(
+        "sspo_seq_is_ratio_sequences",
+        "drift.histograms.sequence_ratio_histogram",
+        "Sequences by ratio bucket, not cumulative",
+        "le",
+    ),
+    _step("sspo_drift_bucket_kl_k3", "drift.buckets", "k3 by staleness and update in the step", "staleness", "update"),
+)

@@ -1,0 +1,161 @@
+"""The learner on real Redis, disk and model: exactly once, and the same bits after a crash."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from services.layout import Layout
+from services.learner.errors import BatchTimeout, TrainingDiverged
+from services.learner.journal import audit
+from services.learner.loop import Learner
+from services.learner.step import Trainer
+from services.spec import JobSpec
+from services.store import keys
+from services.store.client import Client
+from services.store.steps import Checkpoints, Steps
+from services.trajectories import streams
+from services.trajectories.ledger import Ledger
+from services.trajectories.progress import Progress
+from tests.support.tiny import create_job, job_spec, scored_group, write_model
+
+pytestmark = pytest.mark.timeout(120)
+
+
+@pytest.fixture
+def layout(tmp_path: Path) -> Layout:
+    found = Layout(tmp_path)
+    write_model(found.models / "tiny")
+    return found
+
+
+@pytest.fixture(scope="module")
+def groups(tmp_path_factory: pytest.TempPathFactory) -> list[bytes]:
+    """Six groups, sampled once from the model that every test starts with."""
+    found = Layout(tmp_path_factory.mktemp("groups"))
+    write_model(found.models / "tiny")
+    return [scored_group(found, job_spec(), number) for number in range(6)]
+
+
+def fill(client: Client, spec: JobSpec, groups: list[bytes]) -> None:
+    """Put scored groups where reward workers would."""
+    create_job(client, spec)
+    for number, payload in enumerate(groups):
+        assert streams.dispatch(client, spec.job_id, number, b"task", 0)
+        fields: Any = {"job": spec.job_id, "number": number, "step": 0, "payload": payload}
+        client.xadd(keys.stream(spec.job_id, streams.SCORED), fields)
+    client.delete(keys.stream(spec.job_id, streams.PROMPTS))
+
+
+def weights(layout: Layout, spec: JobSpec) -> dict[str, torch.Tensor]:
+    return load_file(layout.job(spec.job_id).export / "model.safetensors")
+
+
+def test_a_job_is_trained_journaled_published_and_exported(client: Client, layout: Layout, groups: list[bytes]) -> None:
+    spec = job_spec()
+    fill(client, spec, groups)
+    assert Learner(spec, client, layout).run() == "finished"
+    snapshot = Ledger(client).snapshot(spec.job_id)
+    assert (snapshot.trained, snapshot.in_flight, snapshot.balanced) == (6, 0, True)
+    report = audit(layout.job(spec.job_id).journal)
+    assert report.clean and (report.steps, report.trained, report.last_cursor) == (3, 6, 6)
+    records = Steps(client).since(spec.job_id)
+    assert [record["step"] for record in records] == [0, 1, 2]
+    assert records[0]["drift"]["mismatch_kl_k3"] == pytest.approx(0.0, abs=1e-9), "same weights, same log-probs"
+    assert records[0]["drift"]["ratio_mean"] == pytest.approx(1.0, abs=1e-4)
+    assert records[2]["drift"]["mismatch_kl_k3"] is None, "no token of step 2 is on-policy: unknown, not 0"
+    assert [record["step"] for record in Checkpoints(client).list(spec.job_id)] == [2, 3]
+    progress = Progress(client).read(spec.job_id)
+    assert (progress.policy_version, progress.published_step, progress.phase) == (4, 3, "finished")
+    from transformers import AutoModelForCausalLM
+
+    base = AutoModelForCausalLM.from_pretrained(layout.model("tiny")).state_dict()
+    assert any(not torch.equal(tensor, base[name]) for name, tensor in weights(layout, spec).items())
+
+
+@pytest.mark.parametrize("updates_per_step", [1, 2])
+def test_a_killed_learner_goes_on_to_the_same_bits(
+    client: Client, layout: Layout, groups: list[bytes], monkeypatch: pytest.MonkeyPatch, updates_per_step: int
+) -> None:
+    calm, hit = (job_spec(f"ftjob-{name}", updates_per_step=updates_per_step) for name in ("calm", "hit"))
+    for spec in (calm, hit):
+        fill(client, spec, [_rename(payload, spec.job_id) for payload in groups])
+    Learner(calm, client, layout).run()
+
+    train = Trainer.train
+
+    def dies_between_journal_and_training(self: Trainer, batch: Any, step: int) -> dict[str, Any]:
+        if step == 2 and self.state.updates == step * updates_per_step:
+            raise KeyboardInterrupt("killed")
+        return train(self, batch, step)
+
+    monkeypatch.setattr(Trainer, "train", dies_between_journal_and_training)
+    with pytest.raises(KeyboardInterrupt):
+        Learner(hit, client, layout).run()
+    monkeypatch.undo()
+    assert Learner(hit, client, layout).run() == "finished"
+    expected, got = weights(layout, calm), weights(layout, hit)
+    assert all(torch.equal(expected[name], got[name]) for name in expected)
+    report = audit(layout.job(hit.job_id).journal)
+    assert report.clean and report.steps == 3
+
+
+def test_a_shorter_memory_of_redis_is_asserted_again(client: Client, layout: Layout, groups: list[bytes]) -> None:
+    spec = job_spec()
+    fill(client, spec, groups[:4])
+    learner = Learner(spec, client, layout)
+    threading.Timer(3.0, learner.stop).start()
+    assert learner.run() == "drained"
+    client.flushall()
+    create_job(client, spec)
+    for number in (3, 4, 5):  # 3 was trained already
+        fields: Any = {"job": spec.job_id, "number": number, "step": 0, "payload": groups[number]}
+        client.xadd(keys.stream(spec.job_id, streams.SCORED), fields)
+    client.set(keys.cursor(spec.job_id), 6)
+    assert Learner(spec, client, layout).run() == "finished"
+    report = audit(layout.job(spec.job_id).journal)
+    assert report.clean and report.trained == 6
+    assert Ledger(client).snapshot(spec.job_id).balanced
+    assert Progress(client).read(spec.job_id).policy_version > 3, "versions go on growing from the disk"
+
+
+def test_non_finite_updates_are_skipped_counted_and_fail_the_job_in_the_end(
+    client: Client, layout: Layout, groups: list[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = job_spec(max_skipped_updates=1)
+    fill(client, spec, groups)
+    monkeypatch.setattr(
+        "services.learner.policy.Policy.logprobs",
+        lambda self, batch, temperature: self.model.lm_head.weight.sum() * float("inf") + batch.behaviour_logprobs,
+    )
+    monkeypatch.setattr("services.learner.step.policy_loss", _infinite_loss)
+    with pytest.raises(TrainingDiverged):
+        Learner(spec, client, layout).run()
+    records = Steps(client).since(spec.job_id)
+    assert [record["skipped_updates_total"] for record in records] == [1]
+
+
+def test_waiting_for_a_batch_has_a_deadline(client: Client, layout: Layout, groups: list[bytes]) -> None:
+    spec = job_spec(wait_seconds=1.0)
+    fill(client, spec, groups[:1])
+    with pytest.raises(BatchTimeout, match="1 of 2 groups"):
+        Learner(spec, client, layout).run()
+
+
+def _rename(payload: bytes, job_id: str) -> bytes:
+    from sspo_proto.trajectory_pb2 import Group
+
+    group = Group.FromString(payload)
+    group.task.job_id = job_id
+    return group.SerializeToString(deterministic=True)
+
+
+def _infinite_loss(inputs: Any, config: Any) -> Any:
+    from sspo_core import LossOutputs
+
+    return LossOutputs(loss=inputs.policy_logprobs.sum(), metrics={})

@@ -1,0 +1,86 @@
+"""Group-relative advantages against plain Python."""
+
+from __future__ import annotations
+
+import statistics
+from typing import get_args
+
+import pytest
+import torch
+from batches import MODEST
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sspo_core.advantages import group_advantages
+from sspo_core.config import AdvantageKind
+
+KINDS = get_args(AdvantageKind)
+
+
+def plain(rewards: list[float], kind: str) -> list[float]:
+    if len(rewards) == 1:
+        return [0.0]
+    if kind == "leave_one_out":
+        return [r - statistics.fmean(rewards[:i] + rewards[i + 1 :]) for i, r in enumerate(rewards)]
+    centred = [r - statistics.fmean(rewards) for r in rewards]
+    return centred if kind == "group_mean" else [c / (statistics.stdev(rewards) + 1e-6) for c in centred]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_matrix_of_groups(kind: AdvantageKind) -> None:
+    rewards = torch.rand(6, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    expected = [plain(row, kind) for row in rewards.tolist()]
+    torch.testing.assert_close(group_advantages(rewards, kind), torch.tensor(expected).double(), rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_flat_rewards_with_ragged_interleaved_groups(kind: AdvantageKind) -> None:
+    ids = [7, 3, 7, -1, 3, 7, 900, 3]
+    rewards = [0.1, 1.0, 0.7, 0.4, 0.0, 0.2, 5.0, 0.5]
+    got = group_advantages(torch.tensor(rewards).double(), kind, group_ids=torch.tensor(ids)).tolist()
+    for group in set(ids):
+        members = [i for i, g in enumerate(ids) if g == group]
+        assert [got[i] for i in members] == pytest.approx(plain([rewards[i] for i in members], kind), abs=1e-9)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_equal_rewards_and_groups_of_one_have_no_advantage(kind: AdvantageKind, dtype: torch.dtype) -> None:
+    assert torch.all(group_advantages(torch.full((3, 7), 0.1, dtype=dtype), kind) == 0)
+    assert torch.all(group_advantages(torch.tensor([[5.0], [0.3]], dtype=dtype), kind) == 0)
+
+
+@MODEST
+@given(seed=st.integers(0, 2**20), shift=st.floats(-100, 100), groups=st.integers(1, 5), size=st.integers(2, 9))
+def test_properties(seed: int, shift: float, groups: int, size: int) -> None:
+    """Zero sum, no effect of a constant, and RLOO = G/(G − 1) times the centred rewards."""
+    rewards = torch.randn(groups, size, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    for kind in KINDS:
+        advantages = group_advantages(rewards, kind)
+        torch.testing.assert_close(advantages.sum(1), torch.zeros(groups).double(), rtol=0, atol=1e-9)
+        torch.testing.assert_close(group_advantages(rewards + shift, kind), advantages, rtol=1e-6, atol=1e-8)
+    centred = group_advantages(rewards, "group_mean")
+    torch.testing.assert_close(group_advantages(rewards, "leave_one_out"), centred * size / (size - 1))
+
+
+def test_default_is_group_std_and_precision_is_kept() -> None:
+    rewards = torch.tensor([[0.0, 1.0, 1.0]])
+    assert torch.equal(group_advantages(rewards), group_advantages(rewards, "group_std"))
+    assert group_advantages(rewards.bfloat16()).dtype == torch.float32
+    assert group_advantages(rewards.double()).dtype == torch.float64
+    assert group_advantages(torch.tensor([[0, 1, 1]])).dtype == torch.float32
+
+
+@pytest.mark.parametrize(
+    ("named", "arguments"),
+    [
+        ("kind", {"rewards": torch.zeros(2, 2), "kind": "z_score"}),
+        ("rewards", {"rewards": torch.zeros(4)}),
+        ("rewards", {"rewards": torch.tensor([[0.0, float("nan")]])}),
+        ("group_ids", {"rewards": torch.zeros(4), "group_ids": torch.zeros(3, dtype=torch.int64)}),
+        ("group_ids", {"rewards": torch.zeros(2, 2), "group_ids": torch.zeros(2, 2, dtype=torch.int64)}),
+    ],
+)
+def test_bad_arguments_are_named(named: str, arguments: dict[str, object]) -> None:
+    with pytest.raises(ValueError, match=f"^{named}:"):
+        group_advantages(**arguments)  # type: ignore[arg-type]

@@ -1,0 +1,260 @@
+"""Figures of importance ratios against plain Python over the list of tokens."""
+
+from __future__ import annotations
+
+import math
+import statistics
+
+import pytest
+import torch
+from batches import MODEST, Batch, batch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sspo_core.config import GMPOConfig, GRPOConfig, GSPOConfig, SAPOConfig, SSPOConfig
+from sspo_core.diagnostics import RatioDiagnostics
+from sspo_core.figures import LOG_RATIO_BUCKETS, RATIO_BUCKETS
+from sspo_core.losses import policy_loss
+from sspo_core.types import LossInputs, LossOutputs
+
+
+def flat(rows: list[list[float]]) -> list[float]:
+    return [value for row in rows for value in row]
+
+
+def measured(made: Batch) -> RatioDiagnostics:
+    diagnostics = RatioDiagnostics()
+    diagnostics.add(made.z, made.mask)
+    return diagnostics
+
+
+def outputs_of(made: Batch, config: object, **more: torch.Tensor) -> LossOutputs:
+    return policy_loss(LossInputs(made.behaviour + made.z, made.behaviour, made.advantages, made.mask, **more), config)
+
+
+def figures_of(made: Batch, config: object, **more: torch.Tensor) -> dict[str, float]:
+    return RatioDiagnostics(outputs_of(made, config, **more).metrics).figures()
+
+
+def test_ratio_figures_are_those_of_plain_python() -> None:
+    made = batch(seed=1, sequences=9)
+    z = flat(made.rows)
+    r = [math.exp(value) for value in z]
+    s = [math.exp(statistics.fmean(row)) for row in made.rows if row]
+    products = [math.exp(sum(row)) for row in made.rows if row]
+    expected = {
+        "tokens": len(z),
+        "sequences": len(s),
+        "empty_sequences": 1,
+        "nonfinite_tokens": 0,
+        "clamped_tokens": 0,
+        "ratio_mean": statistics.fmean(r),
+        "ratio_std": statistics.pstdev(r),
+        "ratio_min": min(r),
+        "ratio_max": max(r),
+        "log_ratio_abs_max": max(abs(value) for value in z),
+        "outside_band_ratio": sum(value < 0.9 or value > 1.1 for value in r) / len(r),
+        "kl_k1": -statistics.fmean(z),
+        "kl_k2": statistics.fmean(value**2 for value in z) / 2,
+        "kl_k3": statistics.fmean(math.exp(value) - value - 1 for value in z),
+        "ess_token": sum(r) ** 2 / sum(value**2 for value in r) / len(r),
+        "ess_sequence": sum(s) ** 2 / sum(value**2 for value in s) / len(s),
+        "chi2_token": statistics.fmean(value**2 for value in r) - 1,
+        "chi2_sequence": statistics.fmean(value**2 for value in products) - 1,
+        "sequence_ratio_mean": statistics.fmean(s),
+        "sequence_ratio_min": min(s),
+        "sequence_ratio_max": max(s),
+    }
+    figures = measured(made).figures()
+    assert {name: figures[name] for name in expected} == pytest.approx(expected, rel=1e-9)
+    assert set(figures) - set(expected) == {f"log_ratio_abs_{q}" for q in ("p50", "p95", "p99", "p999")}
+
+
+def test_histograms_are_counts_with_inclusive_upper_edges() -> None:
+    r = torch.tensor([[0.4, 0.5, 0.81, 1.0, 1.0, 1.03, 7.0, 9.0]], dtype=torch.float64)
+    mask = torch.tensor([[True, True, True, True, True, True, True, False]])
+    diagnostics = RatioDiagnostics()
+    diagnostics.add(r.log(), mask)
+    counts = diagnostics.histograms()["ratio_histogram"]
+    assert len(counts) == len(RATIO_BUCKETS) + 1 and sum(counts) == 7
+    at = {edge: counts[index] for index, edge in enumerate((*RATIO_BUCKETS, math.inf)) if counts[index]}
+    assert at == {0.5: 2, 0.9: 1, 1.0: 2, 1.05: 1, math.inf: 1}
+    assert sum(diagnostics.histograms()["sequence_ratio_histogram"]) == 1
+
+
+@pytest.mark.parametrize("spread", [1e-5, 0.02, 0.5])
+def test_quantiles_are_within_their_bucket(spread: float) -> None:
+    made = batch(seed=2, sequences=200, tokens=60, spread=spread)
+    figures = measured(made).figures()
+    exact = torch.tensor(flat(made.rows), dtype=torch.float64).abs()
+    for name, q in (("p50", 0.5), ("p95", 0.95), ("p99", 0.99), ("p999", 0.999)):
+        assert figures[f"log_ratio_abs_{name}"] == pytest.approx(float(exact.quantile(q)), rel=0.075)
+    assert LOG_RATIO_BUCKETS[1] / LOG_RATIO_BUCKETS[0] < 1.075
+
+
+def test_on_policy_figures_are_exact() -> None:
+    figures = figures_of(batch(seed=3, spread=0.0), SSPOConfig())
+    zero = (
+        "ratio_std",
+        "outside_band_ratio",
+        "kl_k1",
+        "kl_k2",
+        "kl_k3",
+        "chi2_token",
+        "chi2_sequence",
+        "clip_fraction",
+    )
+    one = ("ratio_mean", "ess_token", "ess_sequence", "gate_mean", "gate_weight_mean", "effective_update_ratio")
+    assert all(figures[name] == 0.0 for name in (*zero, "log_ratio_abs_p999", "gate_saturated_ratio"))
+    assert [figures[name] for name in one] == pytest.approx([1.0] * len(one), abs=1e-15)
+
+
+def test_small_mismatch_survives_the_sums() -> None:
+    """z of 1e-7 gives a k3 of 5e-15, which float32 would lose."""
+    z = torch.full((4, 1000), 1e-7, dtype=torch.float32)
+    diagnostics = RatioDiagnostics()
+    diagnostics.add(z, torch.ones_like(z))
+    figures = diagnostics.figures()
+    assert figures["kl_k3"] == pytest.approx(5e-15, rel=0.02)
+    assert figures["kl_k1"] == pytest.approx(-1e-7, rel=1e-6)
+
+
+@MODEST
+@given(seed=st.integers(0, 2**20), spread=st.floats(1e-6, 3.0))
+def test_ranges(seed: int, spread: float) -> None:
+    made = batch(seed, spread=spread)
+    figures = measured(made).figures()
+    assert figures["kl_k2"] >= 0 and figures["kl_k3"] >= 0
+    assert 1 / figures["tokens"] - 1e-12 <= figures["ess_token"] <= 1 + 1e-12
+    assert 1 / figures["sequences"] - 1e-12 <= figures["ess_sequence"] <= 1 + 1e-12
+    assert figures["ratio_min"] <= figures["ratio_mean"] <= figures["ratio_max"]
+    ordered = [figures[f"log_ratio_abs_{name}"] for name in ("p50", "p95", "p99", "p999", "max")]
+    assert ordered == sorted(ordered)
+
+
+@MODEST
+@given(seed=st.integers(0, 2**20), cut=st.integers(1, 8))
+def test_merging_is_adding(seed: int, cut: int) -> None:
+    made = batch(seed, sequences=9)
+    whole = RatioDiagnostics(outputs_of(made, SSPOConfig()).metrics)
+    merged = RatioDiagnostics()
+    for rows in (slice(0, cut), slice(cut, None)):
+        part = Batch(made.z[rows], made.behaviour[rows], made.mask[rows], made.advantages[rows])
+        merged.merge(RatioDiagnostics(outputs_of(part, SSPOConfig()).metrics))
+    assert merged.figures() == pytest.approx(whole.figures(), rel=1e-12, abs=1e-12)
+    assert merged.histograms() == whole.histograms()
+
+
+def test_merging_leaves_the_other_alone() -> None:
+    metrics = outputs_of(batch(seed=4), SSPOConfig()).metrics
+    before = float(metrics["tokens"])
+    merged = RatioDiagnostics(metrics)
+    merged.merge(RatioDiagnostics(metrics))
+    assert float(metrics["tokens"]) == before and merged.figures()["tokens"] == 2 * before
+
+
+def test_garbage_outside_the_mask_and_non_finite_tokens() -> None:
+    z = torch.tensor([[0.1, float("nan"), float("inf")], [float("nan")] * 3])
+    mask = torch.tensor([[True, False, True], [False] * 3])
+    diagnostics = RatioDiagnostics()
+    diagnostics.add(z, mask)
+    figures = diagnostics.figures()
+    assert (figures["tokens"], figures["nonfinite_tokens"], figures["empty_sequences"]) == (1, 1, 1)
+    assert all(math.isfinite(value) for value in figures.values())
+
+
+def test_figures_of_nothing_are_left_out() -> None:
+    assert RatioDiagnostics().figures() == {}
+    made = batch(seed=5)
+    nothing = Batch(made.z, made.behaviour, torch.zeros_like(made.mask), made.advantages)
+    assert set(figures_of(nothing, SSPOConfig())) == {
+        "tokens",
+        "sequences",
+        "empty_sequences",
+        "nonfinite_tokens",
+        "clamped_tokens",
+    }
+    assert "gate_weight_mean_negative" not in figures_of(
+        Batch(made.z, made.behaviour, made.mask, made.advantages.abs()), SSPOConfig()
+    )
+
+
+def test_gate_figures_of_sspo() -> None:
+    made = batch(seed=6, sequences=9)
+    figures = figures_of(made, SSPOConfig(tau_pos=4.0, tau_neg=6.0))
+    gates, weights, saturated = [], {1.0: [], -1.0: [], 0.0: []}, 0
+    for row, advantage in zip(made.rows, made.advantages.tolist(), strict=True):
+        if not row:
+            continue
+        tau = 4.0 if advantage > 0 else 6.0
+        gates.append(math.exp(statistics.fmean(math.atan(tau * z) / tau for z in row)))
+        h = [1 / (1 + tau**2 * z**2) for z in row]
+        weights[float((advantage > 0) - (advantage < 0))].extend(gates[-1] * value for value in h)
+        saturated += sum(value < 0.1 for value in h)
+    every = [value for part in weights.values() for value in part]
+    expected = {
+        "gate_mean": statistics.fmean(gates),
+        "gate_min": min(gates),
+        "gate_max": max(gates),
+        "gate_weight_mean": statistics.fmean(every),
+        "gate_weight_mean_positive": statistics.fmean(weights[1.0]),
+        "gate_weight_mean_negative": statistics.fmean(weights[-1.0]),
+        "effective_update_ratio": statistics.fmean(every),
+        "gate_saturated_ratio": saturated / len(every),
+        "clip_fraction": 0.0,
+    }
+    assert saturated > 0
+    assert {name: figures[name] for name in expected} == pytest.approx(expected, rel=1e-9)
+
+
+def test_effective_update_ratio_of_the_arithmetic_mean_is_the_mean_slope() -> None:
+    """f'(r) = sech²(τ(r − 1)/2) for SAPO, and one minus the clip fraction for GRPO."""
+    made = batch(seed=7, sequences=9)
+    figures = figures_of(made, SAPOConfig(tau_pos=5.0, tau_neg=5.0))
+    slopes = [1 / math.cosh(2.5 * (math.exp(z) - 1)) ** 2 for z in flat(made.rows)]
+    assert figures["effective_update_ratio"] == pytest.approx(statistics.fmean(slopes), rel=1e-9)
+    weights = [math.exp(z) * slope for z, slope in zip(flat(made.rows), slopes, strict=True)]
+    assert figures["gate_weight_mean"] == pytest.approx(statistics.fmean(weights), rel=1e-9)
+    grpo = figures_of(made, GRPOConfig())
+    assert grpo["clip_fraction"] > 0
+    assert grpo["effective_update_ratio"] == pytest.approx(1 - grpo["clip_fraction"], rel=1e-12)
+
+
+def test_clip_fractions_count_active_clips() -> None:
+    """A > 0 is clipped above, A < 0 below, and neither on the other side."""
+    z = torch.tensor([[0.6, -0.6, 0.1, 0.9], [0.6, -0.6, 0.1, 0.9]], dtype=torch.float64)
+    made = Batch(z, torch.zeros_like(z), torch.ones_like(z, dtype=torch.bool), torch.tensor([1.0, -1.0]).double())
+    for config in (GRPOConfig(), GMPOConfig()):
+        figures = figures_of(made, config)
+        assert figures["clip_fraction"] == pytest.approx(3 / 8)
+        assert figures["clip_fraction_high"] == pytest.approx(2 / 8)
+        assert figures["clip_fraction_low"] == pytest.approx(1 / 8)
+    assert figures_of(made, GSPOConfig())["clip_fraction"] == pytest.approx(1 / 2)
+
+
+def test_gate_weight_is_what_the_gradient_says() -> None:
+    """k/A from the figures equals k/A read off autograd, the correction of a proximal policy included."""
+    made = batch(seed=8, sequences=9)
+    made = Batch(
+        made.z, made.behaviour, made.mask, made.advantages.sign().where(made.advantages != 0, torch.tensor(1.0))
+    )
+    proximal = made.behaviour + 0.2 * made.z.cos()
+    for config in (SSPOConfig(), SAPOConfig(), GRPOConfig(), GMPOConfig(), GSPOConfig(clip_low=0.1, clip_high=0.1)):
+        policy = (made.behaviour + made.z).requires_grad_()
+        outputs = policy_loss(
+            LossInputs(policy, made.behaviour, made.advantages, made.mask, proximal_logprobs=proximal), config
+        )
+        outputs.loss.backward()
+        assert policy.grad is not None
+        share = made.mask.sum(1, keepdim=True).clamp(min=1) * made.mask.any(1).sum()
+        k = -policy.grad * share / made.advantages[:, None]
+        figures = RatioDiagnostics(outputs.metrics).figures()
+        assert figures["gate_weight_mean"] == pytest.approx(float(k[made.mask].mean()), rel=1e-9)
+
+
+def test_reference_penalty_is_shown() -> None:
+    made = batch(seed=9)
+    reference = made.behaviour + 0.1
+    figures = figures_of(made, GRPOConfig(kl_coefficient=0.1), reference_logprobs=reference)
+    d = [0.1 - z for z in flat(made.rows)]
+    assert figures["kl_reference_k3"] == pytest.approx(statistics.fmean(math.exp(x) - x - 1 for x in d), rel=1e-9)
