@@ -170,11 +170,11 @@ class GMPOConfig:
 
 ObjectiveConfig = SSPOConfig | GRPOConfig | SAPOConfig | GMPOConfig | GSPOConfig
 
-OBJECTIVES: dict[str, type[ObjectiveConfig]] = {
+OBJECTIVES: dict[str, type[Any]] = {
     "sspo": SSPOConfig,
     "grpo": GRPOConfig,
     "sapo": SAPOConfig,
     "gmpo": GMPOConfig,
     "gspo": GSPOConfig,
 }
-"""Objective name → its config class."""
+"""Objective name → its config class (one of `ObjectiveConfig`; a union of classes could not be called with keywords)."""

@@ -77,7 +77,7 @@ class Evaluation:
                 log.warning("evaluation_malformed", job=self._job_id, row=entry.number, reason=str(error))
                 running.failed.add(entry.number)
                 continue
-            if group.task.evaluation_step != running.step:
+            if group.task.evaluation_step not in (running.step, 0):  # 0: a failure that names only its number
                 continue
             if group.HasField("failure"):
                 running.failed.add(entry.number)

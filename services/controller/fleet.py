@@ -58,6 +58,9 @@ class Fleet:
         """Living members of a kind, draining ones included."""
         return [member for member in self._members.values() if member.kind == kind]
 
+    def __contains__(self, worker_id: str) -> bool:
+        return worker_id in self._members
+
     def __len__(self) -> int:
         return len(self._members)
 

@@ -57,6 +57,7 @@ class JobReconciler:
         self._ledger = Ledger(client)
         self._supervision = Supervision()
         self._fleet = Fleet(record.spec)
+        self._forget_strangers()
         self._validation: Future[None] | None = None
         self._preparation: Future[Dispatcher] | None = None
         self._evaluation: Evaluation | None = None
@@ -240,6 +241,12 @@ class JobReconciler:
         """A worker is gone: its leases end now, its entry in the registry too."""
         streams.release_consumer(self._client, self._id, worker_id)
         self._registry.remove(self._id, worker_id)
+
+    def _forget_strangers(self) -> None:
+        """Workers that another controller knew and that are gone: nobody else would end their leases."""
+        for worker in self._registry.list(self._id):
+            if worker.id not in self._fleet:
+                self._forget(worker.id)
 
     def _end_actors(self) -> None:
         members = [member for kind in ("learner", "rollout", "reward") for member in self._fleet.of(kind)]

@@ -10,7 +10,6 @@ replayed records nothing is published; every write to Redis carries the epoch.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from typing import Any
 
 import structlog
@@ -68,6 +67,8 @@ class Learner:
         self._trainer = Trainer(self._spec, self._policy)
         self._restore()
         self._publish()
+        if self.step == 0 and self._spec.evaluation is not None:
+            self._progress.set(self._spec.job_id, evaluation_step=0)
         while self.step < self._spec.learner.steps and not self._stop:
             self._one_step()
         self._checkpoint()
@@ -213,9 +214,6 @@ class Learner:
     def _enter(self, phase: str) -> None:
         self.phase = phase
         self._progress.set(self._spec.job_id, phase=phase, phase_since=time.time())
-
-
-Settle = Callable[[Batch], Header]
 
 
 def _device() -> torch.device:

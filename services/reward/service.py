@@ -132,7 +132,7 @@ def _grader(body: dict[str, Any]) -> Grader:
 
 
 def _sample(body: dict[str, Any]) -> tuple[str, dict[str, Any]]:
-    text, item = body.get("model_sample"), body.get("item") or {}
+    text, item = body.get("model_sample"), body.get("item", {})
     if not isinstance(text, str):
         raise _BadRequest("model_sample", "expected text")
     if not isinstance(item, dict):

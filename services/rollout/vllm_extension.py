@@ -50,7 +50,7 @@ class VersionedWeights:
             return {"refused": str(error)}
         model = self.get_model()  # type: ignore[attr-defined]
         self.reload_weights(weights_iterator=iter(tensors.items()))  # type: ignore[attr-defined]
-        pass
+        repack_heads(model)
         wrong = _differences(model, tensors)
         if wrong:
             raise HalfLoaded(f"after the reload these differ from the file: {wrong[:4]}")

@@ -157,7 +157,7 @@ def started_engine(tied: bool, folder: Path) -> Iterator[Bench]:
             patch.setenv(name, value)
         from services.rollout.vllm_engine import VllmEngine
 
-        engine = VllmEngine(ROLLOUT, seed=1, extension="stale_head.StaleHeadWeights")
+        engine = VllmEngine(ROLLOUT, seed=1, extension="tests.support.stale_head.StaleHeadWeights")
         bench = Bench(engine, folder / "base", folder / "weights", Loop(), {0: tiny_model(tied)})
         bench.base.mkdir()
         (bench.base / "config.json").write_text(bench.models[0].config.to_json_string(use_diff=False))

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from typing import NoReturn
+from typing import Any
 
 from fastapi import APIRouter
 
 from services.api.errors import ApiError
 
-router = APIRouter(prefix="/v1/fine_tuning/checkpoints/{checkpoint:path}/permissions", tags=["fine-tuning jobs"])
+PATH = "/v1/fine_tuning/checkpoints/{checkpoint:path}/permissions"
+
+router = APIRouter()
 
 
-@router.get("")
-@router.post("")
-@router.delete("/{permission_id}")
-def refuse() -> NoReturn:
+@router.api_route(PATH, methods=["GET", "POST"], include_in_schema=False)
+@router.api_route(PATH + "/{permission_id}", methods=["DELETE"], include_in_schema=False)
+def refuse() -> dict[str, Any]:
     """501: there are no other organisations here to share a checkpoint with."""
     raise ApiError(501, "Checkpoint permissions are not offered here", code="not_implemented")

@@ -22,6 +22,8 @@ from services.store.client import StoreError, connect
 OBJECT_STORE_BYTES = 100 * 2**20
 """Ray's object store carries control calls only: trajectories go through Redis, weights through files."""
 
+RAY_HOST = "127.0.0.1"
+
 
 @dataclass(frozen=True)
 class Part:
@@ -68,7 +70,7 @@ def prepare(layout: Layout, host: str, port: int) -> Addresses:
     if not layout.api_key.exists():
         write_atomic(layout.api_key, f"sk-sspo-{secrets.token_urlsafe(32)}\n".encode(), mode=0o600)
     write_atomic(_ray_token(layout), secrets.token_hex(32).encode(), mode=0o600)
-    return Addresses(f"unix://{_socket(layout)}", f"127.0.0.1:{free_port()}", host, port or free_port(host))
+    return Addresses(f"unix://{_socket(layout)}", f"{RAY_HOST}:{free_port(RAY_HOST)}", host, port or free_port(host))
 
 
 def parts(layout: Layout, at: Addresses) -> list[Part]:
@@ -96,7 +98,10 @@ def _service_environment(layout: Layout, at: Addresses) -> dict[str, str]:
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN_PATH": str(_ray_token(layout)),
         "RAY_USAGE_STATS_ENABLED": "0",
-        "RAY_DISABLE_IMPORT_WARNING": "1",
+        # Ray replaces 127.0.0.1 by the machine's own address, and then listens on all of them, unless clusters are off.
+        "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
+        # Nothing lives in Ray that a drain could save: Redis and the journal hold all of it.
+        "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0",
         # An engine's child must not outlive its killed actor.
         "RAY_kill_child_processes_on_worker_exit_with_raylet_subreaper": "true",
     }

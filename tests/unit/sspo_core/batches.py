@@ -30,6 +30,11 @@ class Batch:
             [float(z) for z, m in zip(z_T, m_T, strict=True) if m] for z_T, m_T in zip(self.z, self.mask, strict=True)
         ]
 
+    def cut_at(self, row: int) -> tuple[Batch, Batch]:
+        """Two micro-batches."""
+        tensors = (self.z, self.behaviour, self.mask, self.advantages)
+        return Batch(*(x[:row] for x in tensors)), Batch(*(x[row:] for x in tensors))
+
 
 def batch(
     seed: int = 0, *, sequences: int = 5, tokens: int = 7, spread: float = 0.4, dtype: torch.dtype = torch.float64

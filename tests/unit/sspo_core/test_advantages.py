@@ -7,12 +7,12 @@ from typing import get_args
 
 import pytest
 import torch
-from batches import MODEST
 from hypothesis import given
 from hypothesis import strategies as st
 
 from sspo_core.advantages import group_advantages
 from sspo_core.config import AdvantageKind
+from tests.unit.sspo_core.batches import MODEST
 
 KINDS = get_args(AdvantageKind)
 
@@ -30,14 +30,16 @@ def plain(rewards: list[float], kind: str) -> list[float]:
 def test_matrix_of_groups(kind: AdvantageKind) -> None:
     rewards = torch.rand(6, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     expected = [plain(row, kind) for row in rewards.tolist()]
-    torch.testing.assert_close(group_advantages(rewards, kind), torch.tensor(expected).double(), rtol=1e-9, atol=1e-12)
+    torch.testing.assert_close(
+        group_advantages(rewards, kind), torch.tensor(expected, dtype=torch.float64), rtol=1e-9, atol=1e-12
+    )
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_flat_rewards_with_ragged_interleaved_groups(kind: AdvantageKind) -> None:
     ids = [7, 3, 7, -1, 3, 7, 900, 3]
     rewards = [0.1, 1.0, 0.7, 0.4, 0.0, 0.2, 5.0, 0.5]
-    got = group_advantages(torch.tensor(rewards).double(), kind, group_ids=torch.tensor(ids)).tolist()
+    got = group_advantages(torch.tensor(rewards, dtype=torch.float64), kind, group_ids=torch.tensor(ids)).tolist()
     for group in set(ids):
         members = [i for i, g in enumerate(ids) if g == group]
         assert [got[i] for i in members] == pytest.approx(plain([rewards[i] for i in members], kind), abs=1e-9)
@@ -83,4 +85,4 @@ def test_default_is_group_std_and_precision_is_kept() -> None:
 )
 def test_bad_arguments_are_named(named: str, arguments: dict[str, object]) -> None:
     with pytest.raises(ValueError, match=f"^{named}:"):
-        group_advantages(**arguments)  # type: ignore[arg-type]
+        group_advantages(**arguments)

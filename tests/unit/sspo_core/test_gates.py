@@ -6,9 +6,7 @@ import math
 from typing import get_args
 
 import pytest
-import sspo_oracle as oracle
 import torch
-from batches import MODEST
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
@@ -16,6 +14,8 @@ from torch import Tensor
 from sspo_core.config import GATES_OFF_ONE, GatedConfig, GateName, SAPOConfig, SSPOConfig
 from sspo_core.gates import GATES
 from sspo_core.trust_regions import SoftGate
+from tests.unit.sspo_core import oracle
+from tests.unit.sspo_core.batches import MODEST
 
 NAMES = get_args(GateName)
 SOFT = [name for name in NAMES if name not in ("identity", "clip")]
@@ -23,7 +23,7 @@ POSITIVE = torch.tensor([[True], [False]])
 
 
 def config(gate: GateName, tau: float, **more: object) -> GatedConfig:
-    return SSPOConfig(gate=gate, tau_pos=tau, tau_neg=tau * 1.2, **more)  # type: ignore[arg-type]
+    return SSPOConfig(gate=gate, tau_pos=tau, tau_neg=tau * 1.2, **more)
 
 
 def both_signs(z: list[float], dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor]:

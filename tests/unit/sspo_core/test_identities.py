@@ -6,7 +6,6 @@ from typing import Any, get_args
 
 import pytest
 import torch
-from batches import MODEST, Batch, batch, evaluate, weights
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
@@ -20,6 +19,7 @@ from sspo_core.config import (
     SAPOConfig,
     SSPOConfig,
 )
+from tests.unit.sspo_core.batches import MODEST, Batch, batch, evaluate, weights
 
 GATES = get_args(GateName)
 SEEDS = st.integers(0, 2**20)

@@ -7,7 +7,6 @@ from typing import Any, get_args
 
 import pytest
 import torch
-from batches import MODEST, Batch, batch, evaluate
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -23,6 +22,7 @@ from sspo_core.config import (
 )
 from sspo_core.losses import policy_loss
 from sspo_core.types import Denominators, LossInputs
+from tests.unit.sspo_core.batches import MODEST, Batch, batch, evaluate
 
 GATES = get_args(GateName)
 SEEDS = st.integers(0, 2**20)
@@ -44,10 +44,7 @@ GARBAGE = [float("nan"), float("inf"), float("-inf"), 1e4, -1e4, 0.0]
 def test_order_of_tokens_and_sequences(seed: int, config: Any, shuffle: int) -> None:
     made = batch(seed)
     generator = torch.Generator().manual_seed(shuffle)
-    rows, columns = (
-        torch.randperm(made.z.shape[0], generator=generator),
-        torch.randperm(made.z.shape[1], generator=generator),
-    )
+    rows, columns = (torch.randperm(size, generator=generator) for size in made.z.shape)
     moved = Batch(
         made.z[rows][:, columns], made.behaviour[rows][:, columns], made.mask[rows][:, columns], made.advantages[rows]
     )
@@ -130,19 +127,12 @@ def test_non_finite_log_probs_are_masked_out_and_counted(config: Any) -> None:
 @MODEST
 @given(seed=SEEDS, config=SOME, cut=st.integers(1, 8))
 def test_micro_batches_add_up(seed: int, config: Any, cut: int) -> None:
-    """With the batch's denominators: the sum of losses, the gradients and the merged state are the single batch's."""
+    """With the batch's denominators: the sums of the losses and the gradients are the single batch's."""
     made = batch(seed, sequences=9)
     denominators = Denominators.of(made.mask)
     assert denominators == Denominators(tokens=int(made.mask.sum()), sequences=8)
     loss, grad = evaluate(made, config)
-    parts = [
-        evaluate(
-            Batch(*(x[rows] for x in (made.z, made.behaviour, made.mask, made.advantages))),
-            config,
-            denominators=denominators,
-        )
-        for rows in (slice(0, cut), slice(cut, None))
-    ]
+    parts = [evaluate(part, config, denominators=denominators) for part in made.cut_at(cut)]
     torch.testing.assert_close(parts[0][0] + parts[1][0], loss, rtol=1e-12, atol=1e-13)
     torch.testing.assert_close(torch.cat([parts[0][1], parts[1][1]]), grad, rtol=1e-12, atol=1e-13)
 

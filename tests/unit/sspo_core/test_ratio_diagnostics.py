@@ -7,7 +7,6 @@ import statistics
 
 import pytest
 import torch
-from batches import MODEST, Batch, batch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -16,6 +15,7 @@ from sspo_core.diagnostics import RatioDiagnostics
 from sspo_core.figures import LOG_RATIO_BUCKETS, RATIO_BUCKETS
 from sspo_core.losses import policy_loss
 from sspo_core.types import LossInputs, LossOutputs
+from tests.unit.sspo_core.batches import MODEST, Batch, batch
 
 
 def flat(rows: list[list[float]]) -> list[float]:
@@ -138,8 +138,7 @@ def test_merging_is_adding(seed: int, cut: int) -> None:
     made = batch(seed, sequences=9)
     whole = RatioDiagnostics(outputs_of(made, SSPOConfig()).metrics)
     merged = RatioDiagnostics()
-    for rows in (slice(0, cut), slice(cut, None)):
-        part = Batch(made.z[rows], made.behaviour[rows], made.mask[rows], made.advantages[rows])
+    for part in made.cut_at(cut):
         merged.merge(RatioDiagnostics(outputs_of(part, SSPOConfig()).metrics))
     assert merged.figures() == pytest.approx(whole.figures(), rel=1e-12, abs=1e-12)
     assert merged.histograms() == whole.histograms()
@@ -235,9 +234,8 @@ def test_clip_fractions_count_active_clips() -> None:
 def test_gate_weight_is_what_the_gradient_says() -> None:
     """k/A from the figures equals k/A read off autograd, the correction of a proximal policy included."""
     made = batch(seed=8, sequences=9)
-    made = Batch(
-        made.z, made.behaviour, made.mask, made.advantages.sign().where(made.advantages != 0, torch.tensor(1.0))
-    )
+    signs = torch.where(made.advantages < 0, -1.0, 1.0).double()
+    made = Batch(made.z, made.behaviour, made.mask, signs)
     proximal = made.behaviour + 0.2 * made.z.cos()
     for config in (SSPOConfig(), SAPOConfig(), GRPOConfig(), GMPOConfig(), GSPOConfig(clip_low=0.1, clip_high=0.1)):
         policy = (made.behaviour + made.z).requires_grad_()

@@ -1,0 +1,117 @@
+"""Events, step records, checkpoints, workers and claims against a real Redis."""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+
+import pytest
+
+from services.store.client import Client
+from services.store.creations import Claim, Creations
+from services.store.events import Events
+from services.store.index import UnknownCursor, new_id
+from services.store.registry import Registry, WorkerRecord
+from services.store.steps import Checkpoints, Steps
+
+JOB = "ftjob-1"
+
+
+def test_events_page_newest_first_and_follow_oldest_first(client: Client) -> None:
+    events = Events(client)
+    ids = [events.add(JOB, f"event {number}", data={"number": number}) for number in range(5)]
+    page, more = events.list(JOB, limit=2)
+    assert [event.id for event in page] == [ids[4], ids[3]]
+    assert more is True
+    page, more = events.list(JOB, after=ids[3], limit=3)
+    assert [event.id for event in page] == [ids[2], ids[1], ids[0]]
+    assert more is False
+    assert [event.data for event in events.follow(JOB, ids[2])] == [{"number": 3}, {"number": 4}]
+    assert [event.id for event in events.follow(JOB)] == ids
+
+
+def test_an_event_keeps_level_type_and_finite_figures(client: Client) -> None:
+    events = Events(client)
+    events.add(JOB, "figures", level="warn", type="metrics", data={"loss": math.nan, "step": 3})
+    event = events.list(JOB)[0][0]
+    assert (event.level, event.type, event.data) == ("warn", "metrics", {"loss": None, "step": 3})
+    assert abs(event.created_at - time.time()) < 10
+
+
+def test_following_waits_for_the_next_event(client: Client) -> None:
+    events = Events(client)
+    last = events.add(JOB, "first")
+    timer = threading.Timer(0.2, lambda: events.add(JOB, "second"))
+    timer.start()
+    found = events.follow(JOB, last, block_seconds=5)
+    timer.join(5)
+    assert [event.message for event in found] == ["second"]
+    assert events.follow(JOB, found[0].id, block_seconds=0.05) == []
+
+
+@pytest.mark.parametrize("bad", ["ftevent-", "ftevent-1", "1-1", "ftevent-1-1-1", "$"])
+def test_an_event_id_that_is_none_is_refused(client: Client, bad: str) -> None:
+    with pytest.raises(UnknownCursor):
+        Events(client).list(JOB, after=bad)
+    with pytest.raises(UnknownCursor):
+        Events(client).follow(JOB, bad)
+
+
+def test_steps_are_ascending_and_the_latest_is_the_one_put_last(client: Client) -> None:
+    steps = Steps(client)
+    assert (steps.latest(JOB), steps.since(JOB)) == (None, [])
+    for step in (0, 1, 2, 10, 11):
+        steps.put(JOB, step, {"loss": step / 2, "drift": {"kl_k3": math.inf}})
+    assert [record["step"] for record in steps.since(JOB)] == [0, 1, 2, 10, 11]
+    assert [record["step"] for record in steps.since(JOB, 2)] == [2, 10, 11]
+    assert steps.latest(JOB) == {"loss": 5.5, "drift": {"kl_k3": None}, "step": 11}
+
+
+def test_steps_of_a_lineage_that_was_rolled_back_are_not_shown(client: Client) -> None:
+    steps = Steps(client)
+    for step in range(5):
+        steps.put(JOB, step, {"lineage": "old"})
+    steps.put(JOB, 2, {"lineage": "new"})
+    assert [record["lineage"] for record in steps.since(JOB)] == ["old", "old", "new"]
+    assert steps.latest(JOB) == {"lineage": "new", "step": 2}
+
+
+def test_evaluations_and_checkpoints_are_ascending(client: Client) -> None:
+    steps, checkpoints = Steps(client), Checkpoints(client)
+    for step in (20, 3, 100):
+        steps.put_evaluation(JOB, step, {"reward_mean": 0.5})
+        checkpoints.put(JOB, step, {"path": f"/{step}"})
+    assert [record["step"] for record in steps.evaluations(JOB)] == [3, 20, 100]
+    checkpoints.remove(JOB, 20)
+    assert checkpoints.list(JOB) == [{"path": "/3", "step": 3}, {"path": "/100", "step": 100}]
+
+
+def test_workers_come_and_go(client: Client) -> None:
+    registry = Registry(client)
+    values = {"state": "ready", "policy_version": 3, "node": "n", "pid": 7, "heartbeat": 1.5}
+    reward = WorkerRecord.model_validate({"id": "reward-0", "kind": "reward", **values})
+    rollout = WorkerRecord.model_validate({"id": "rollout-0", "kind": "rollout", "detail": {"a": 1}, **values})
+    registry.put(JOB, rollout)
+    registry.put(JOB, reward)
+    assert registry.list(JOB) == [reward, rollout]
+    registry.remove(JOB, "reward-0")
+    assert registry.list(JOB) == [rollout]
+    registry.clear(JOB)
+    assert registry.list(JOB) == []
+
+
+def test_the_first_claim_holds_until_it_is_replaced(client: Client) -> None:
+    creations = Creations(client)
+    first, second, third = (Claim(f"ftjob-{number}", "hash") for number in range(3))
+    assert creations.claim("f", first, keep_seconds=60) == first
+    assert creations.claim("f", second, keep_seconds=60) == first
+    creations.replace("f", third, keep_seconds=60)
+    assert creations.claim("f", second, keep_seconds=60) == third
+
+
+def test_ids_made_later_sort_later() -> None:
+    earlier = new_id("ftjob")
+    time.sleep(0.003)
+    assert earlier < new_id("ftjob")
+    assert len({new_id("ftjob") for _ in range(100)}) == 100
