@@ -67,6 +67,7 @@ class VllmEngine:
         async with _fatal("start"):
             self._llm = await asyncio.to_thread(AsyncLLM.from_engine_args, self._arguments(folder))
         async with _fatal("verify"):
+            await self._running.collective_rpc("sspo_end_with_parent")
             answers = await self._running.collective_rpc(
                 "sspo_verify_version", args=(str(folder), manifest.content_hash)
             )

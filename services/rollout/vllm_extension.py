@@ -8,7 +8,10 @@ exception after the first tensor moved means a half-loaded model.
 from __future__ import annotations
 
 import hashlib
+import os
 import random
+import threading
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -24,6 +27,7 @@ from services.weights.manifest import HEAD, TENSORS_FILE
 
 PROBES = 4
 """Columns of each packed layer that are asked for after a load."""
+PARENT_POLL_SECONDS = 0.5
 
 
 class HalfLoaded(RuntimeError):
@@ -31,7 +35,11 @@ class HalfLoaded(RuntimeError):
 
 
 class VersionedWeights:
-    """Mixin of vLLM's worker. Both calls answer {"refused": reason, or ""}."""
+    """Mixin of vLLM's worker. Verifying and loading answer {"refused": reason, or ""}."""
+
+    def sspo_end_with_parent(self) -> None:
+        """End this process once its parent is gone: an engine must not outlive the worker that owns it."""
+        threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
 
     def sspo_verify_version(self, folder: str, content_hash: str) -> dict[str, str]:
         """Compare the model with a version folder it was cold-started from; changes nothing."""
@@ -66,6 +74,12 @@ def repack_heads(model: nn.Module) -> None:
     for layer in model.modules():
         if isinstance(layer, ParallelLMHead):
             layer.quant_method.process_weights_after_loading(layer)
+
+
+def _end_with(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(PARENT_POLL_SECONDS)
+    os._exit(1)
 
 
 def _read(folder: Path, content_hash: str) -> dict[str, Tensor]:

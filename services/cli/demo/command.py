@@ -39,11 +39,12 @@ def run(data: Path, steps: int | None, prepare_only: bool, seed: int) -> None:
     console = Console()
     started = time.monotonic()
     try:
-        with service(data) as starting:
+        if prepare_only:
             prepared = prepare(data, seed, steps)
-            if prepare_only:
-                console.print(f"Prepared {prepared.job_file}; submit it with: sspo job submit {prepared.job_file}")
-                return
+            console.print(f"Prepared {prepared.job_file}; submit it with: sspo job submit {prepared.job_file}")
+            return
+        with service(data) as starting:  # starts up while the model is made
+            prepared = prepare(data, seed, steps)
             before = _measure(prepared.model, prepared, seed)
             rose = _train(console, starting.ready(), prepared, before, seed)
     except (DemoFailed, ServiceDidNotStart) as error:
@@ -71,13 +72,10 @@ def _train(console: Console, at: Service, prepared: Prepared, measuring: subproc
     finished = client.fine_tuning.jobs.retrieve(job.id)
     exported = prepared.models / str(finished.fine_tuned_model)
     after = _accuracy(_measure(exported, prepared, seed))
-    records = client.get(f"/x/jobs/{job.id}/metrics", cast_to=dict[str, Any])["steps"]
-    events = client.fine_tuning.jobs.list_events(job.id, limit=100)
-    evaluations = sorted(
-        (event.data["step"], event.data["valid_mean_reward"])  # type: ignore[index]
-        for event in events
-        if isinstance(event.data, dict) and event.data.get("valid_mean_reward") is not None
-    )
+    series = client.get(f"/x/jobs/{job.id}/metrics", cast_to=dict[str, Any])["data"]
+    records = [{"step": point["step"], **point["values"]} for point in series]
+    found = client.get(f"/x/jobs/{job.id}/evaluations", cast_to=dict[str, Any])["data"]
+    evaluations = [(one["step"], one["reward_mean"]) for one in found if one["reward_mean"] is not None]
     show_accuracy(console, before, after)
     show_drift(console, records)
     picture = prepared.job_file.parent / "report.png"
@@ -95,7 +93,7 @@ def _follow(console: Console, client: Any, job_id: str, steps: int) -> None:
         while time.monotonic() < deadline:
             view: dict[str, Any] = client.get(f"/x/jobs/{job_id}", cast_to=dict[str, Any])
             waiting = (view.get("waiting_for") or {}).get("what", view["status"])
-            reward = (view.get("metrics") or {}).get("reward_mean")
+            reward = _latest_reward(client, job_id, view["step"] or 0)
             words = f"reward {reward:.2f}, {waiting}" if reward is not None else str(waiting)
             progress.update(task, completed=view["step"] or 0, description=words[:44])
             if view["status"] in ENDED:
@@ -103,6 +101,13 @@ def _follow(console: Console, client: Any, job_id: str, steps: int) -> None:
             time.sleep(POLL_SECONDS)
     if view["status"] != "succeeded":
         raise DemoFailed(f"the job is {view['status']}: {view.get('error')}")
+
+
+def _latest_reward(client: Any, job_id: str, step: int) -> float | None:
+    """Mean reward of the newest training batch."""
+    query = f"/x/jobs/{job_id}/metrics?name=reward_mean&since={max(0, step - 2)}"
+    points = client.get(query, cast_to=dict[str, Any])["data"]
+    return points[-1]["values"].get("reward_mean") if points else None
 
 
 def _measure(model: Path, prepared: Prepared, seed: int) -> subprocess.Popen[str]:

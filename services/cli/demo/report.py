@@ -37,7 +37,7 @@ def show_accuracy(console: Console, before: Accuracy, after: Accuracy) -> None:
 
 
 def show_drift(console: Console, records: Sequence[Mapping[str, Any]]) -> None:
-    """Drift figures of the first, middle and last step."""
+    """Drift figures of the first, middle and last step; records are those of the metrics route, by dotted name."""
     chosen = [records[0], records[len(records) // 2], records[-1]]
     table = Table(title="Importance-ratio drift")
     table.add_column("figure")
@@ -45,8 +45,9 @@ def show_drift(console: Console, records: Sequence[Mapping[str, Any]]) -> None:
         table.add_column(f"step {record['step']}", justify="right")
     table.add_column("reads as", style="dim")
     for name, label, reading in DRIFT_ROWS:
-        table.add_row(label, *(_figure(record["drift"].get(name)) for record in chosen), reading)
-    mismatch = next((r["drift"]["mismatch_kl_k3"] for r in records if r["drift"]["mismatch_kl_k3"] is not None), None)
+        table.add_row(label, *(_figure(record.get(f"drift.{name}")) for record in chosen), reading)
+    known = (record.get("drift.mismatch_kl_k3") for record in records)
+    mismatch = next((value for value in known if value is not None), None)
     note = "k3 of tokens recomputed under the weights that sampled them"
     table.add_row("engine mismatch", _figure(mismatch), "", "", note)
     staleness = [_figure(record["staleness_mean"]) for record in chosen]
@@ -69,12 +70,12 @@ def plot(path: Path, records: Sequence[Mapping[str, Any]], evaluations: Sequence
     top.set(ylabel="reward", ylim=(0, 1), title=title)
     top.legend(loc="lower right")
     for name, label in (("ratio_max", "largest"), ("ratio_mean", "mean"), ("ratio_min", "smallest")):
-        middle.plot(steps, [record["drift"].get(name) for record in records], label=label)
+        middle.plot(steps, [record.get(f"drift.{name}") for record in records], label=label)
     middle.axhspan(0.9, 1.1, alpha=0.15)
     middle.set(ylabel="token ratio", yscale="log")
     middle.legend(loc="upper right")
     for name, label in (("outside_band_ratio", "outside 0.9–1.1"), ("effective_update_ratio", "effective update")):
-        bottom.plot(steps, [record["drift"].get(name) for record in records], label=label)
+        bottom.plot(steps, [record.get(f"drift.{name}") for record in records], label=label)
     bottom.set(ylabel="share", xlabel="step", ylim=(0, 1.05))
     bottom.legend(loc="center right")
     figure.savefig(path, dpi=110)

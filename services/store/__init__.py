@@ -1,0 +1,1 @@
+"""Redis: the client, every key, job records, events, step records, the worker registry."""

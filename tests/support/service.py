@@ -1,0 +1,122 @@
+"""Driving a real `sspo up` from a test: REST through the official SDK, and kills."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import psutil
+import yaml
+from openai import APIConnectionError, InternalServerError, OpenAI
+
+from services.layout import Layout
+
+
+class RunningService:
+    """One data folder and the service on it."""
+
+    def __init__(self, data: Path) -> None:
+        self.layout = Layout(data)
+        self.process: subprocess.Popen[bytes] | None = None
+        self._body: dict[str, Any] = {}
+
+    def prepare(self) -> None:
+        """The demo's starter model and files."""
+        from services.cli.demo.prepare import prepare
+
+        prepared = prepare(self.layout.root, 0, None)
+        self._body = yaml.safe_load(prepared.job_file.read_text())
+        self._folder = prepared.job_file.parent
+
+    def start(self) -> None:
+        """Start `sspo up` and wait for its line."""
+        self.layout.logs.mkdir(parents=True, exist_ok=True)
+        output = self.layout.logs / "test-up.log"
+        command = [sys.executable, "-m", "services.cli.main", "up", "--data", str(self.layout.root), "--port", "0"]
+        with open(output, "wb") as file:
+            self.process = subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT)
+        wait_until(lambda: b"SSPO is ready" in output.read_bytes() or self.process.poll() is not None, 120)
+        lines = output.read_text().splitlines()
+        assert len(lines) == 1, lines
+        self.url = json.loads(self.layout.state.read_text())["url"]
+        key = self.layout.api_key.read_text().strip()
+        self.client = OpenAI(base_url=f"{self.url}/v1", api_key=key, max_retries=5)
+
+    def stop(self) -> None:
+        """SIGTERM, and wait for the end."""
+        if self.process is not None and self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+            self.process.wait(60)
+
+    def submit(self, **changes: Any) -> str:
+        """The demo's job; `changes` go into blocks of `x_sspo` ("learner": {...}) or replace other fields."""
+        body = json.loads(json.dumps(self._body))
+        for field in ("training_file", "validation_file"):
+            path = self._folder / body[field]
+            body[field] = self.client.files.create(file=path, purpose="fine-tune").id
+        extension = body.pop("x_sspo")
+        for name, value in changes.items():
+            if name in ("objective", "rollout", "learner", "reward"):
+                extension[name] = {**extension.get(name, {}), **value}
+            else:
+                body[name] = value
+        return self.client.fine_tuning.jobs.create(**body, extra_body={"x_sspo": extension}).id
+
+    def view(self, job_id: str) -> dict[str, Any]:
+        """`GET /v1/x/jobs/{id}`; a killed API is waited for."""
+        deadline = time.monotonic() + 30
+        while True:
+            try:
+                return self.client.get(f"/x/jobs/{job_id}", cast_to=dict[str, Any])
+            except (APIConnectionError, InternalServerError):
+                assert time.monotonic() < deadline, "the API did not come back"
+                time.sleep(0.2)
+
+    def scale(self, job_id: str, kind: str, replicas: int) -> None:
+        self.client.put(f"/x/jobs/{job_id}/{kind}_workers", body={"replicas": replicas}, cast_to=dict[str, Any])
+
+    def wait_for(self, job_id: str, what: Callable[[dict[str, Any]], bool], seconds: float) -> dict[str, Any]:
+        """Poll the view until `what` holds. Fails when the job ends otherwise or time runs out."""
+        deadline = time.monotonic() + seconds
+        while not what(view := self.view(job_id)):
+            assert view["status"] not in ("failed", "cancelled"), view["error"]
+            assert time.monotonic() < deadline, view | {"spec": None, "drift": None}
+            time.sleep(0.2)
+        return view
+
+    def wait_for_end(self, job_id: str) -> dict[str, Any]:
+        """The view once a cancelled job is cleaned up: nothing runs and nothing is in flight."""
+        wait_until(lambda: self.view(job_id)["ledger"]["in_flight"] == 0 and not self.view(job_id)["workers"], 60)
+        return self.view(job_id)
+
+    def workers(self, job_id: str, kind: str, state: str = "ready") -> list[dict[str, Any]]:
+        return [worker for worker in self.view(job_id)["workers"] if (worker["kind"], worker["state"]) == (kind, state)]
+
+    def family(self) -> list[psutil.Process]:
+        """Every descendant of `sspo up`."""
+        assert self.process is not None
+        return psutil.Process(self.process.pid).children(recursive=True)
+
+    def module(self, name: str) -> psutil.Process:
+        """The child that runs `python -m NAME`."""
+        [found] = [p for p in self.family() if p.cmdline()[1:3] == ["-m", name]]
+        return found
+
+
+def kill(pid: int) -> None:
+    """kill -9."""
+    os.kill(pid, signal.SIGKILL)
+
+
+def wait_until(what: Callable[[], Any], seconds: float) -> None:
+    deadline = time.monotonic() + seconds
+    while not what():
+        assert time.monotonic() < deadline, "waited too long"
+        time.sleep(0.1)
