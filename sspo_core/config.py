@@ -177,4 +177,4 @@ OBJECTIVES: dict[str, type[Any]] = {
     "gmpo": GMPOConfig,
     "gspo": GSPOConfig,
 }
-"""Objective name → its config class (one of `ObjectiveConfig`; a union of classes could not be called with keywords)."""
+"""Objective name → its config class, one of `ObjectiveConfig`; typed so that it can be called with keywords."""

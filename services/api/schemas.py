@@ -23,19 +23,21 @@ def _auto(value: Any) -> Any:
 
 
 Auto = BeforeValidator(_auto)
+Count = Annotated[int, Field(ge=1, le=65_536)]
+Multiplier = Annotated[float, Field(gt=0, le=100_000)]
 
 
 class Hyperparameters(Request):
     """Of reinforcement fine-tuning. `x_sspo` wins where both say something."""
 
-    batch_size: Annotated[int | None, Auto, Field(ge=1, le=65_536)] = None
+    batch_size: Annotated[Count | None, Auto] = None
     """Groups per step."""
-    learning_rate_multiplier: Annotated[float | None, Auto, Field(gt=0, le=100_000)] = None
-    n_epochs: Annotated[int | None, Auto, Field(ge=1, le=10_000)] = None
+    learning_rate_multiplier: Annotated[Multiplier | None, Auto] = None
+    n_epochs: Annotated[Count | None, Auto] = None
     """Passes over the training file, which give the steps."""
-    eval_interval: Annotated[int | None, Auto, Field(ge=1)] = None
+    eval_interval: Annotated[Count | None, Auto] = None
     """Steps between evaluations."""
-    eval_samples: Annotated[int | None, Auto, Field(ge=1, le=65_536)] = None
+    eval_samples: Annotated[Count | None, Auto] = None
     """Rows of the validation file."""
     compute_multiplier: Literal["auto"] | None = None
     """Nothing else yet: `x_sspo.rollout.group_size` says how much is sampled."""
@@ -91,10 +93,16 @@ class Scale(Request):
 
 
 class ExpiresAfter(Request):
-    """`expires_after` of an upload."""
+    """When a file goes: seconds after its creation."""
 
     anchor: Literal["created_at"]
     seconds: Annotated[int, Field(ge=3_600, le=2_592_000)]
+
+
+class UploadOptions(Request):
+    """What an upload says besides file and purpose."""
+
+    expires_after: ExpiresAfter
 
 
 class RunGrader(Request):

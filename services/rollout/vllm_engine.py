@@ -43,7 +43,7 @@ CANARY_CONTEXT = 64
 """Context that is always there, for the canary's tokens."""
 MIN_BATCHED_TOKENS = 2048
 GPU_MEMORY_UTILIZATION = 0.85
-STOP_SECONDS = 5.0
+STOP_SECONDS = 3.0
 
 
 class VllmEngine:
@@ -121,9 +121,7 @@ class VllmEngine:
         async with _fatal("check"):
             await self._running.check_health()
             # Answered by the engine's loop between two steps: a hung loop never answers.
-            label = await self._running.get_weight_version()
-        if label != str(self._version):
-            raise EngineBroken(f"the engine's weights are labelled {label!r}, {self._version} was loaded")
+            await self._running.get_weight_version()
 
     async def stop(self) -> None:
         llm, processes = self._llm, _processes(self._llm)

@@ -6,7 +6,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -60,8 +60,13 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def settings(redis_url: str, data: Path) -> Settings:
     return Settings(
-        data=data, redis_url=redis_url, api_key=KEY, max_json_bytes=100_000, max_upload_bytes=1_000_000,
-        grader_timeout_seconds=3, grader_requests_at_once=2,
+        data=data,
+        redis_url=redis_url,
+        api_key=KEY,
+        max_json_bytes=100_000,
+        max_upload_bytes=1_000_000,
+        grader_timeout_seconds=2,
+        grader_requests_at_once=2,
     )
 
 
@@ -80,8 +85,6 @@ def url(session_url: str, client: Client) -> str:
 @pytest.fixture
 def serve(settings: Settings, client: Client) -> Iterator[Serve]:
     """`serve(strict_openai_status=True)`: a server of its own with other settings."""
-    from contextlib import ExitStack
-
     with ExitStack() as stack:
         yield lambda **changes: stack.enter_context(serving(settings.model_copy(update=changes)))
 

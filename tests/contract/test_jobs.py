@@ -75,7 +75,11 @@ def test_hyperparameters_give_steps_rates_and_evaluation(
 def test_auto_means_the_default_and_the_extension_wins(
     sdk: openai.OpenAI, client: Client, body: dict[str, Any]
 ) -> None:
-    body["method"]["reinforcement"]["hyperparameters"] = {"batch_size": 5, "learning_rate_multiplier": "auto", "n_epochs": 2}
+    body["method"]["reinforcement"]["hyperparameters"] = {
+        "batch_size": 5,
+        "learning_rate_multiplier": "auto",
+        "n_epochs": 2,
+    }
     job = sdk.fine_tuning.jobs.create(**body, extra_body={"x_sspo": {"learner": {"batch_size": 6, "steps": 11}}})
     learner = Jobs(client).get(job.id).spec.learner
     assert (learner.batch_size, learner.steps) == (6, 11)
@@ -144,9 +148,7 @@ def test_a_queued_job_is_paused_at_once(sdk: openai.OpenAI, client: Client, crea
     assert sdk.fine_tuning.jobs.pause(job_id).status == "paused"
 
 
-def test_a_failed_job_shows_its_error_and_can_be_resumed(
-    sdk: openai.OpenAI, client: Client, create: Create
-) -> None:
+def test_a_failed_job_shows_its_error_and_can_be_resumed(sdk: openai.OpenAI, client: Client, create: Create) -> None:
     job_id = create()
     error = JobError(code="invalid_file", message="line 3: not JSON", param="training_file")
     Jobs(client).transition(job_id, Status.FAILED, by="test", error=error)
@@ -183,7 +185,10 @@ def test_events_page_newest_first(sdk: openai.OpenAI, client: Client, create: Cr
     for number in range(6):
         Events(client).add(job_id, f"step {number}", type="metrics", data={"step": number})
     events = list(sdk.fine_tuning.jobs.list_events(job_id, limit=2))
-    assert [event.message for event in events] == [*(f"step {number}" for number in range(5, -1, -1)), "Created the job"]
+    assert [event.message for event in events] == [
+        *(f"step {number}" for number in range(5, -1, -1)),
+        "Created the job",
+    ]
     assert (events[0].object, events[0].type, events[0].data) == ("fine_tuning.job.event", "metrics", {"step": 5})
     with pytest.raises(openai.BadRequestError) as refused:
         sdk.fine_tuning.jobs.list_events(job_id, after="nonsense")
@@ -212,7 +217,9 @@ def test_checkpoint_permissions_are_not_offered(sdk: openai.OpenAI) -> None:
 
 
 def post(http: httpx.Client, body: dict[str, Any], **headers: str) -> httpx.Response:
-    return http.post("/v1/fine_tuning/jobs", json=body, headers={name.replace("_", "-"): v for name, v in headers.items()})
+    return http.post(
+        "/v1/fine_tuning/jobs", json=body, headers={name.replace("_", "-"): v for name, v in headers.items()}
+    )
 
 
 def test_a_repeated_create_makes_one_job(http: httpx.Client, client: Client, body: dict[str, Any]) -> None:
@@ -260,7 +267,7 @@ def test_strict_clients_can_validate_every_answer(serve: Any, client: Client, bo
         assert (pausing.status, pausing.model_extra["x_state"]) == ("running", "pausing")
         Checkpoints(client).put(job.id, 3, {"path": "/p", "created_at": 5})
         assert [item.id for item in api.list()] == [job.id]
-        assert len(list(api.list_events(job.id))) == 5
+        assert len(list(api.list_events(job.id))) == 6
         assert len(list(api.checkpoints.list(job.id))) == 1
         assert strict.files.retrieve(job.training_file).purpose == "fine-tune"
         cancelled = api.cancel(job.id)

@@ -11,7 +11,7 @@ from fastapi.responses import FileResponse
 from services.api.bodies import parse
 from services.api.dependencies import Service, Svc
 from services.api.errors import ApiError, bad_request
-from services.api.schemas import ExpiresAfter
+from services.api.schemas import UploadOptions
 from services.api.views import file_view, page
 from services.store.transitions import FINAL
 
@@ -84,7 +84,7 @@ def _expires_after(anchor: str | None, seconds: int | None) -> int | None:
     if anchor is None and seconds is None:
         return None
     given = {name: value for name, value in (("anchor", anchor), ("seconds", seconds)) if value is not None}
-    return parse(ExpiresAfter, given).seconds
+    return parse(UploadOptions, {"expires_after": given}).expires_after.seconds
 
 
 def _refuse_if_needed(service: Service, file_id: str) -> None:

@@ -21,6 +21,7 @@ from sspo_core.config import (
     SSPOConfig,
 )
 from sspo_core.losses import policy_loss
+from sspo_core.ratios import log_ratios
 from sspo_core.types import Denominators, LossInputs
 from tests.unit.sspo_core.batches import MODEST, Batch, batch, evaluate
 
@@ -103,6 +104,19 @@ def test_nothing_leaks_from_masked_positions(config: Any, garbage: float) -> Non
     other_loss, other_grad = outcome(garbage)
     assert torch.equal(other_loss, loss) and torch.equal(other_grad, grad)
     assert torch.isfinite(loss) and torch.all(grad[~made.mask] == 0)
+
+
+@pytest.mark.parametrize("garbage", GARBAGE)
+def test_log_ratios_are_zero_outside_the_mask(garbage: float) -> None:
+    """What every objective builds on: finite and bounded everywhere, 0 outside the mask."""
+    made = batch(seed=1, spread=30.0)
+    policy, other = (torch.where(made.mask, x, garbage) for x in (made.behaviour + made.z, made.behaviour))
+    ratios = log_ratios(
+        LossInputs(policy, other, made.advantages, made.mask, proximal_logprobs=other, reference_logprobs=other)
+    )
+    for tensor in (ratios.policy, ratios.drift, ratios.correction, ratios.reference):
+        assert tensor is not None and torch.isfinite(tensor).all() and torch.all(tensor[~made.mask] == 0)
+    assert ratios.policy.abs().max() == 20.0 and ratios.drift.abs().max() > 20.0
 
 
 @pytest.mark.parametrize("config", CONFIGS, ids=repr)

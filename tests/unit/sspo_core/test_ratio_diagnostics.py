@@ -92,6 +92,14 @@ def test_quantiles_are_within_their_bucket(spread: float) -> None:
     assert LOG_RATIO_BUCKETS[1] / LOG_RATIO_BUCKETS[0] < 1.075
 
 
+def test_quantiles_interpolate_in_their_bucket() -> None:
+    z = torch.linspace(0.0, 1.0, 10_001, dtype=torch.float64)[None]
+    diagnostics = RatioDiagnostics()
+    diagnostics.add(z, torch.ones_like(z))
+    figures = diagnostics.figures()
+    assert [figures[f"log_ratio_abs_{q}"] for q in ("p50", "p95", "p99")] == pytest.approx([0.5, 0.95, 0.99], rel=1e-3)
+
+
 def test_on_policy_figures_are_exact() -> None:
     figures = figures_of(batch(seed=3, spread=0.0), SSPOConfig())
     zero = (

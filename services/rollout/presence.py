@@ -1,0 +1,64 @@
+"""What others see of a rollout worker: its record in the registry, and the event that says how it ended.
+
+The heartbeat is written by the worker's loop itself: a loop that hangs falls silent.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import time
+
+import structlog
+
+from services.store.client import Client
+from services.store.events import Events
+from services.store.registry import Registry, WorkerRecord, WorkerState
+
+log = structlog.get_logger()
+
+BEAT_SECONDS = 1.0
+
+
+class Presence:
+    """One worker's record. `state` is what it does, unless it is `draining`."""
+
+    def __init__(self, client: Client, job_id: str, worker_id: str) -> None:
+        self._registry = Registry(client)
+        self._events = Events(client)
+        self._job_id = job_id
+        self._id = worker_id
+        self._next = 0.0
+        self._version = 0
+        self.state: WorkerState = "starting"
+        self.draining = False
+
+    async def beat(self, policy_version: int, **detail: int | None) -> bool:
+        """Write the record when it is due; says whether it was."""
+        now = time.monotonic()
+        if now < self._next:
+            return False
+        self._next, self._version = now + BEAT_SECONDS, policy_version
+        record = WorkerRecord(
+            id=self._id,
+            kind="rollout",
+            state="draining" if self.draining and self.state != "failed" else self.state,
+            policy_version=policy_version,
+            node=socket.gethostname(),
+            pid=os.getpid(),
+            heartbeat=time.time(),
+            detail=dict(detail),
+        )
+        await asyncio.to_thread(self._registry.put, self._job_id, record)
+        return True
+
+    async def report(self, error: Exception) -> None:
+        """The event and the record of a worker that has to go."""
+        code = type(error).__name__
+        log.error("rollout_failed", code=code, error=str(error))
+        data = {"worker": self._id, "code": code, "policy_version": self._version}
+        message = f"{self._id}: {code}: {error}"
+        await asyncio.to_thread(self._events.add, self._job_id, message, level="error", data=data)
+        self.state, self._next = "failed", 0.0
+        await self.beat(self._version)

@@ -1,0 +1,89 @@
+"""Which weights the engine holds, and which of them it has proven to hold.
+
+Invariant: a version counts as passed only after this engine, in this incarnation, has answered its canary. Whoever has
+a result waits for the verdict on every version in it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterable
+from pathlib import Path
+
+import structlog
+
+from services.rollout.engine import Engine
+from services.weights.canary import check
+from services.weights.file_store import held, read_manifest
+from services.weights.manifest import Manifest
+
+log = structlog.get_logger()
+
+
+class CanaryFailed(Exception):
+    """After a load the engine does not answer as the learner did: it does not have the weights it was given."""
+
+
+class ProvenWeights:
+    """The weights of one engine."""
+
+    def __init__(self, engine: Engine, holder: str, dtype: str) -> None:
+        self._engine = engine
+        self._holder = holder
+        self._dtype = dtype
+        self._cold_mismatch: float | None = None
+        self._passed: set[int] = set()
+        self._verdict = asyncio.Condition()
+        self.version = 0
+        """Newest version that passed; 0 before the first."""
+        self.steps: dict[int, int] = {}
+        """Version to step, of every version the engine was given."""
+
+    @property
+    def step(self) -> int:
+        """Step of `version`."""
+        return self.steps.get(self.version, 0)
+
+    async def load(self, folder: Path) -> None:
+        """Give the engine a version, by a cold start the first time, and have it proven.
+
+        Raises VersionGone before anything happened; LoadRefused, CanaryFailed, EngineBroken.
+        """
+        manifest = read_manifest(folder)
+        cold, started = not self.steps, time.monotonic()
+        with held(folder, self._holder) as private:
+            self.steps[manifest.version] = manifest.step
+            await (self._engine.start if cold else self._engine.load)(private, manifest)
+        loaded = time.monotonic()
+        mismatch = await self._prove(manifest)
+        log.info(
+            "weights_loaded",
+            version=manifest.version,
+            step=manifest.step,
+            cold=cold,
+            load_seconds=round(loaded - started, 4),
+            canary_seconds=round(time.monotonic() - loaded, 4),
+            canary_mismatch=mismatch,
+        )
+
+    async def passed(self, versions: Iterable[int]) -> None:
+        """Returns once all `versions` have passed."""
+        wanted = set(versions)
+        async with self._verdict:
+            await self._verdict.wait_for(lambda: wanted <= self._passed)
+
+    async def _prove(self, manifest: Manifest) -> float:
+        got = await self._engine.canary(manifest.canary.token_ids)
+        result = check(manifest.canary.logprobs, got, dtype=self._dtype, cold_mismatch=self._cold_mismatch)
+        if not result.passed:
+            raise CanaryFailed(
+                f"version {manifest.version}: log-probs differ by {result.mismatch:.3g}, allowed is {result.limit:.3g}"
+            )
+        if self._cold_mismatch is None:
+            self._cold_mismatch = result.mismatch
+        async with self._verdict:
+            self._passed.add(manifest.version)
+            self.version = manifest.version
+            self._verdict.notify_all()
+        return result.mismatch
