@@ -115,7 +115,10 @@ class ExtensionSpec(StrictModel):
     @field_validator("objective")
     @classmethod
     def _known_objective(cls, value: dict[str, Any]) -> dict[str, Any]:
-        return {"name": value.get("name", "sspo"), **dataclasses.asdict(objective_config(value))}
+        config = objective_config(value)
+        if getattr(config, "kl_coefficient", 0.0) > 0:
+            raise ValueError("kl_coefficient: a penalty needs a reference policy, which the learner does not keep yet")
+        return {"name": value.get("name", "sspo"), **dataclasses.asdict(config)}
 
 
 class JobSpec(StrictModel):
@@ -151,8 +154,9 @@ def objective_config(block: dict[str, Any]) -> Any:
         return TypeAdapter(config).validate_python(fields)
     except ValidationError as error:
         first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"]) or name
-        raise ValueError(f"{where}: {first['msg']}") from error
+        where = ".".join(str(part) for part in first["loc"])
+        message = first["msg"].removeprefix("Value error, ")  # a config's own check names its field itself
+        raise ValueError(f"{where}: {message}" if where else message) from error
 
 
 def derived_seed(*parts: int | str) -> int:

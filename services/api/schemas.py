@@ -72,7 +72,8 @@ class CreateJob(Request):
     training_file: Annotated[str, Field(min_length=1, max_length=128)]
     method: Method
     validation_file: Annotated[str | None, Field(min_length=1, max_length=128)] = None
-    suffix: Annotated[str | None, Field(pattern=r"^[\w. -]{1,64}$")] = None
+    suffix: Annotated[str | None, Field(pattern=r"^[A-Za-z0-9._-]{1,64}$")] = None
+    """Becomes part of the trained model's name, and so of a path."""
     seed: Annotated[int | None, Field(ge=0, lt=2**32)] = None
     metadata: Annotated[dict[MetadataKey, MetadataValue] | None, Field(max_length=16)] = None
     x_sspo: ExtensionSpec | None = None

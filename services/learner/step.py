@@ -106,7 +106,9 @@ class Trainer:
         self._optimiser.zero_grad(set_to_none=True)
         loss = 0.0
         for micro_batch in micro_batches(rows, self._spec.learner.tokens_per_microbatch):
-            loss += self._backward(micro_batch.to(self._policy.device), denominators, index, drift)
+            part, nonfinite_tokens = self._backward(micro_batch.to(self._policy.device), denominators, index, drift)
+            # The objective masks tokens whose log-prob isn't finite: a broken policy must not pass for a small loss.
+            loss += math.nan if nonfinite_tokens else part
         norm = float(torch.nn.utils.clip_grad_norm_(self._parameters, self._spec.learner.max_grad_norm))
         if not (math.isfinite(loss) and math.isfinite(norm)):
             return self._skip(loss, norm)
@@ -116,7 +118,7 @@ class Trainer:
         self.state = replace(self.state, updates=self.state.updates + 1)
         return UpdateResult(loss, norm, applied=True)
 
-    def _backward(self, batch: MicroBatch, denominators: Denominators, index: int, drift: DriftTable) -> float:
+    def _backward(self, batch: MicroBatch, denominators: Denominators, index: int, drift: DriftTable) -> tuple[float, float]:
         logprobs = self._policy.logprobs(batch, self._spec.rollout.temperature)
         inputs = LossInputs(
             policy_logprobs=logprobs,
@@ -128,7 +130,7 @@ class Trainer:
         outputs = policy_loss(inputs, self._objective)
         torch.autograd.backward(outputs.loss)
         drift.add(outputs.metrics, logprobs.detach() - batch.behaviour_logprobs, batch.mask, batch.staleness, index)
-        return float(outputs.loss.detach())
+        return float(outputs.loss.detach()), float(outputs.metrics["nonfinite_tokens"])
 
     def _skip(self, loss: float, norm: float) -> UpdateResult:
         skipped = self.state.skipped_updates + 1

@@ -12,7 +12,6 @@ import os
 import ray
 import structlog
 
-from services.layout import Layout
 from services.observability import logs
 from services.spec import JobSpec
 from services.store.client import connect
@@ -51,7 +50,7 @@ class RolloutProcess:
     async def _work(self) -> str:
         try:
             return await self._worker.run()
-        except Exception:  # noqa: BLE001 — the process's boundary
+        except Exception:
             log.exception("rollout_died")
             for child in multiprocessing.active_children():
                 child.kill()

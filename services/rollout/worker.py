@@ -92,7 +92,6 @@ class RolloutWorker:
             await self._give_back()
         except (LoadRefused, CanaryFailed, VersionGone, BadManifest, NoWeights) as error:
             await self._abandon()
-            await self._give_back()
             await self._presence.report(error)
             raise
         except EngineBroken as error:

@@ -72,8 +72,9 @@ class JobRecord(BaseModel):
 
     @property
     def model_name(self) -> str:
-        """The name that the trained model gets: `ft:BASE:sspo:SUFFIX:ID`."""
-        return f"ft:{self.spec.model}:sspo:{self.request.get('suffix') or ''}:{self.id.removeprefix('ftjob-')}"
+        """The name that the trained model gets: `ft:BASE:sspo:SUFFIX:ID`, without the base's organisation (no slash)."""
+        base = self.spec.model.rsplit("/", 1)[-1]
+        return f"ft:{base}:sspo:{self.request.get('suffix') or ''}:{self.id.removeprefix('ftjob-')}"
 
 
 _FIELDS: dict[str, TypeAdapter[Any]] = {

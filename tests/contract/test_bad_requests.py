@@ -52,6 +52,7 @@ BAD: list[tuple[str, Any, str]] = [
     (f"{HYPER}.beta", 0.1, f"{HYPER}.beta"),
     ("suffix", "x" * 65, "suffix"),
     ("suffix", "a/b", "suffix"),
+    ("suffix", "ü", "suffix"),
     ("seed", -1, "seed"),
     ("seed", "42", "seed"),
     ("metadata", {"k": 1}, "metadata.k"),
