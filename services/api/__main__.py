@@ -11,7 +11,7 @@ from services.api.app import create_app
 from services.api.settings import Settings, SettingsError
 from services.observability.logs import configure
 
-GRACE_SECONDS = 5
+GRACE_SECONDS = 2
 """Streams of events are cut after this long at a shutdown; clients resume them by the last event's id."""
 
 

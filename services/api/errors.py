@@ -1,7 +1,7 @@
 """One error model: whatever goes wrong leaves as `{"error": {"message", "type", "param", "code"}}`.
 
-Routes raise `ApiError` or let the store's own exceptions through; the table below turns those into answers. 409 carries
-`x-should-retry: false`, because clients of the OpenAI SDK would otherwise send the request three times.
+Routes raise `ApiError` or let the store's own exceptions through; the table below turns those into answers. What a
+repeat can't change carries `x-should-retry: false`, because the OpenAI SDK sends 409 and 5xx three times otherwise.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from services.store.transitions import IllegalTransition
 log = structlog.get_logger()
 
 MAX_PARAM_CHARACTERS = 200
+NOT_WORTH_REPEATING = frozenset({HTTPStatus.CONFLICT, HTTPStatus.NOT_IMPLEMENTED})
 _FIELD_PREFIX = re.compile(r"(?:Value error, )?([A-Za-z_][\w.]*): (.+)", re.DOTALL)
 _REQUEST_PARTS = frozenset({"body", "query", "path", "header"})
 
@@ -51,7 +52,7 @@ class ApiError(Exception):
         self.code = code
         self.param = param
         self.headers = dict(headers or {})
-        if status == HTTPStatus.CONFLICT:
+        if status in NOT_WORTH_REPEATING or code == "grader_unavailable":
             self.headers["x-should-retry"] = "false"
 
 

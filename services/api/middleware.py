@@ -13,6 +13,7 @@ import structlog
 from prometheus_client import Histogram
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from services.api.errors import ApiError, to_response
@@ -47,6 +48,8 @@ class RequestBoundary:
         with structlog.contextvars.bound_contextvars(request_id=request_id):
             try:
                 await self._app(scope, receive, send_marked)
+            except ClientDisconnect:
+                log.info("client_went_away", method=scope["method"], path=scope["path"])
             except Exception:  # the API's one boundary: logged, and answered as a 500
                 log.exception("request_crashed", method=scope["method"], path=scope["path"])
                 if status:  # the answer is under way: the server must cut it short

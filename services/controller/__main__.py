@@ -11,12 +11,11 @@ from services.observability.logs import configure
 
 def main() -> None:
     configure("controller")
-    from services.controller.loop import Controller  # Ray is slow to import: settings are read first
+    from services.controller.loop import Controller, connect_ray  # Ray is slow to import: settings are read first
     from services.store.client import connect
 
-    controller = Controller(
-        connect(os.environ["SSPO_REDIS_URL"]), Layout.from_environment(), os.environ["SSPO_RAY_ADDRESS"]
-    )
+    connect_ray(os.environ["SSPO_RAY_ADDRESS"])
+    controller = Controller(connect(os.environ["SSPO_REDIS_URL"]), Layout.from_environment())
     signal.signal(signal.SIGTERM, lambda *_: controller.stop())
     signal.signal(signal.SIGINT, lambda *_: controller.stop())
     controller.run()

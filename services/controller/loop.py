@@ -30,13 +30,17 @@ class LostLease(Exception):
     """Another controller is in charge."""
 
 
+def connect_ray(address: str) -> None:
+    """Become a driver of the Ray cluster. Ray takes over the signals' handlers: set yours afterwards."""
+    ray.init(address=address, namespace=NAMESPACE, log_to_driver=False, configure_logging=False)
+
+
 class Controller:
     """Takes jobs through their lives until stopped."""
 
-    def __init__(self, client: Client, layout: Layout, ray_address: str) -> None:
+    def __init__(self, client: Client, layout: Layout) -> None:
         self._client = client
         self._layout = layout
-        self._ray_address = ray_address
         self._id = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
         self._jobs = Jobs(client)
         self._reconcilers: dict[str, JobReconciler] = {}
@@ -49,7 +53,6 @@ class Controller:
 
     def run(self) -> None:
         """Wait for the lease, then reconcile until stopped. Raises LostLease, StoreError and Ray's errors."""
-        ray.init(address=self._ray_address, namespace=NAMESPACE, log_to_driver=False, configure_logging=False)
         while not self._stopped and not self._lease():
             time.sleep(1.0)
         log.info("controller_in_charge", id=self._id)

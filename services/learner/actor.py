@@ -13,6 +13,7 @@ import structlog
 from services.layout import Layout
 from services.learner.errors import LearnerError, SequenceTaken
 from services.learner.loop import Learner
+from services.observability import logs
 from services.spec import JobSpec
 from services.store.client import connect
 from services.store.registry import Registry, WorkerRecord
@@ -27,6 +28,7 @@ class LearnerActor:
     """`run` answers with the outcome as plain values: how the training ended, a code and a message."""
 
     def __init__(self, spec_json: str, worker_id: str) -> None:
+        logs.configure(worker_id)
         self._spec = JobSpec.model_validate_json(spec_json)
         self._worker_id = worker_id
         self._client = connect(os.environ["SSPO_REDIS_URL"])

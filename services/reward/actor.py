@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import os
-import threading
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 
 import ray
 
@@ -16,20 +15,17 @@ from services.store.client import connect
 
 
 class RewardProcess:
-    """`run` may be called again, by a controller that adopts the actor: every call waits for the one loop."""
+    """Works from its construction on. A controller that adopts the actor calls `run` again: every call waits for the
+    one loop."""
 
     def __init__(self, spec_json: str, worker_id: str) -> None:
         logs.configure(worker_id)
         spec, client = JobSpec.model_validate_json(spec_json), connect(os.environ["SSPO_REDIS_URL"])
         self._worker = RewardWorker(spec, worker_id, client, Layout.from_environment())
-        self._lock = threading.Lock()
-        self._loop: Future[str] | None = None
+        self._loop = ThreadPoolExecutor(1).submit(self._worker.run)
 
     def run(self) -> str:
-        """Grade until drained; answers "drained"."""
-        with self._lock:
-            if self._loop is None:
-                self._loop = ThreadPoolExecutor(1).submit(self._worker.run)
+        """Wait for the loop: "drained", or what it raised."""
         return self._loop.result()
 
     def drain(self) -> None:

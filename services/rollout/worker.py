@@ -202,7 +202,7 @@ class RolloutWorker:
             self._tokens += sum(len(completion.token_ids) for completion in sampled)
             versions = {span.version for completion in sampled for span in completion.spans}
             await self._weights.passed(versions)
-            if True:
+            if not evaluation or len(versions) == 1:
                 return sampled_group(task, sampled, self._weights.steps, self._id)
         raise Unsampleable(DropReason.STALE, "weights_changed", f"{EVALUATION_TRIES} samples spanned two versions")
 
@@ -235,6 +235,9 @@ class RolloutWorker:
             while not task.done():
                 if time.monotonic() > deadline:
                     raise EngineBroken(f"loading weights took longer than {limit_seconds:.0f} s")
+                if self._weights.version and self._engine.pid is None:
+                    # A call to an engine that dies meanwhile may never be answered.
+                    raise EngineBroken("the engine's process is gone")
                 await self._beat()
                 if time.monotonic() > self._refreshed_at + REFRESH_SECONDS:
                     await self._refresh()

@@ -72,7 +72,7 @@ class JobRecord(BaseModel):
 
     @property
     def model_name(self) -> str:
-        """The name that the trained model gets: `ft:BASE:sspo:SUFFIX:ID`, without the base's organisation (no slash)."""
+        """The name that the trained model gets: `ft:BASE:sspo:SUFFIX:ID`; BASE is without its organisation."""
         base = self.spec.model.rsplit("/", 1)[-1]
         return f"ft:{base}:sspo:{self.request.get('suffix') or ''}:{self.id.removeprefix('ftjob-')}"
 

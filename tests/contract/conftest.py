@@ -89,18 +89,27 @@ def serve(settings: Settings, client: Client) -> Iterator[Serve]:
         yield lambda **changes: stack.enter_context(serving(settings.model_copy(update=changes)))
 
 
+@pytest.fixture(scope="session")
+def clients(session_url: str) -> Iterator[tuple[openai.OpenAI, httpx.Client]]:
+    """One pair for all tests: making one costs more than most tests do."""
+    headers = {"Authorization": f"Bearer {KEY}"}
+    with (
+        openai.OpenAI(base_url=f"{session_url}/v1", api_key=KEY, timeout=20) as sdk,
+        httpx.Client(base_url=session_url, headers=headers, timeout=20) as http,
+    ):
+        yield sdk, http
+
+
 @pytest.fixture
-def sdk(url: str) -> Iterator[openai.OpenAI]:
+def sdk(url: str, clients: tuple[openai.OpenAI, httpx.Client]) -> openai.OpenAI:
     """The official client, with its own retries."""
-    with openai.OpenAI(base_url=f"{url}/v1", api_key=KEY, timeout=20) as client:
-        yield client
+    return clients[0]
 
 
 @pytest.fixture
-def http(url: str) -> Iterator[httpx.Client]:
+def http(url: str, clients: tuple[openai.OpenAI, httpx.Client]) -> httpx.Client:
     """Plain HTTP with the key."""
-    with httpx.Client(base_url=url, headers={"Authorization": f"Bearer {KEY}"}, timeout=20) as client:
-        yield client
+    return clients[1]
 
 
 @pytest.fixture

@@ -60,7 +60,9 @@ def test_submit_uploads_and_creates(sspo: Sspo, job_file: Path, client: Client, 
     assert uploaded.read_bytes() == ROW * 3
     shown = json.loads(sspo("job", "submit", str(job_file), "--json").stdout)
     assert (shown["object"], shown["x_sspo"]["learner"]["steps"]) == ("fine_tuning.job", 5)
-    assert job_id in sspo("job", "submit", str(job_file)).stdout or len(Jobs(client).ids()) == 3
+    line = sspo("job", "submit", str(job_file)).stdout
+    assert "validating_files" in line
+    assert line.split()[0] in Jobs(client).ids()
 
 
 def test_a_refused_submit_names_the_field_and_takes_its_uploads_back(
@@ -131,13 +133,12 @@ def test_watch_follows_until_the_end(
     assert sspo("job", "watch", job_id, "--quiet").stdout == f"{job_id}\n"
 
 
-def test_what_goes_wrong_is_one_line(sspo: Sspo, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_goes_wrong_is_one_line(sspo: Sspo, folder: Path) -> None:
     missing = sspo("job", "get", "ftjob-none")
     assert (missing.exit_code, missing.stderr) == (1, "sspo: no job 'ftjob-none'\n")
     (folder / "api-key").write_text("wrong")
     assert "Incorrect API key" in sspo("job", "list").stderr
     (folder / "up.json").write_text('{"url": "http://127.0.0.1:1"}')
-    monkeypatch.setattr("openai._base_client.DEFAULT_MAX_RETRIES", 0)
     away = sspo("job", "list")
     assert (away.exit_code, away.stderr) == (1, "sspo: no service answers at http://127.0.0.1:1\n")
 

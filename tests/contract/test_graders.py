@@ -112,3 +112,4 @@ def test_when_no_grader_process_answers_the_api_says_so_in_time(http: httpx.Clie
     assert [answer.status_code for answer in answers] == [503, 503, 503]
     codes = sorted(answer.json()["error"]["code"] for answer in answers)
     assert codes == ["grader_busy", "grader_unavailable", "grader_unavailable"]
+    assert sum(answer.headers.get("x-should-retry") == "false" for answer in answers) == 2

@@ -212,7 +212,7 @@ def test_checkpoints_page_newest_first(sdk: openai.OpenAI, client: Client, creat
 
 def test_checkpoint_permissions_are_not_offered(sdk: openai.OpenAI) -> None:
     with pytest.raises(openai.InternalServerError) as refused:
-        sdk.with_options(max_retries=0).fine_tuning.checkpoints.permissions.create("ft:org/a:b", project_ids=["p"])
+        sdk.fine_tuning.checkpoints.permissions.create("ft:org/a:b", project_ids=["p"])
     assert (refused.value.status_code, refused.value.code) == (501, "not_implemented")
 
 

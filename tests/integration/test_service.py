@@ -38,8 +38,8 @@ def assert_nothing_lost(service: RunningService, job_id: str, steps: int, batch_
 
 
 def test_a_job_survives_the_death_of_everything(service: RunningService) -> None:
-    steps = 16
-    job_id = service.submit(learner={**SMALL, "steps": steps, "checkpoint_every": 100})
+    steps = 80
+    job_id = service.submit(learner={**SMALL, "steps": steps, "checkpoint_every": 1000})
     service.wait_for(job_id, lambda view: view["step"] >= 2, 120)
 
     def kill_worker(kind: str) -> None:

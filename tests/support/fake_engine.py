@@ -23,6 +23,7 @@ class FakeEngine:
         self.wrong_canaries: set[int] = set()
         self.load_error: Exception | None = None
         self.broken: EngineBroken | None = None
+        self.hung = False
         self.loaded: list[int] = []
         self.requests: list[SampleRequest] = []
         self.running = 0
@@ -70,6 +71,8 @@ class FakeEngine:
     async def check(self) -> None:
         if self.broken is not None:
             raise self.broken
+        if self.hung:
+            await asyncio.Event().wait()
 
     async def stop(self) -> None:
         self.stopped = True

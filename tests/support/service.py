@@ -102,7 +102,8 @@ class RunningService:
     def family(self) -> list[psutil.Process]:
         """Every descendant of `sspo up`."""
         assert self.process is not None
-        return psutil.Process(self.process.pid).children(recursive=True)
+        found = psutil.Process(self.process.pid).children(recursive=True)
+        return [process for process in found if process.status() != psutil.STATUS_ZOMBIE]
 
     def module(self, name: str) -> psutil.Process:
         """The child that runs `python -m NAME`."""

@@ -316,6 +316,21 @@ def test_an_idle_engine_that_dies_is_noticed(client: Client, tmp_path: Path) -> 
     run(scenario, client, tmp_path)
 
 
+def test_an_engine_that_hangs_ends_the_worker(client: Client, tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.setattr("services.rollout.watch.STALL_SECONDS", 0.5)
+
+    async def scenario(client: Client, tmp_path: Path) -> None:
+        async with started(client, tmp_path) as bench:
+            bench.publish(version=1, step=0)
+            await until(lambda: bench.record and bench.record.state == "ready")
+            bench.engine.hung = True
+            assert bench.run is not None
+            with pytest.raises(EngineBroken, match="has not answered"):
+                await asyncio.wait_for(bench.run, 5)
+
+    run(scenario, client, tmp_path)
+
+
 def test_a_group_that_takes_too_long_ends_the_worker(client: Client, tmp_path: Path) -> None:
     async def scenario(client: Client, tmp_path: Path) -> None:
         async with started(client, tmp_path, wait_seconds=0.5) as bench:
@@ -464,6 +479,19 @@ def test_an_evaluation_has_a_place_while_training_takes_all_others(client: Clien
             assert bench.engine.requests[-1].background and bench.engine.requests[-1].temperature == 0.0
             await until(lambda: len(bench.handed_over(EVAL_TRAJECTORIES)) == 3)
             assert bench.handed_over() == {}
+
+    run(scenario, client, tmp_path)
+
+
+def test_an_evaluation_takes_no_place_of_training(client: Client, tmp_path: Path) -> None:
+    async def scenario(client: Client, tmp_path: Path) -> None:
+        async with started(client, tmp_path) as bench:
+            bench.publish(version=1, step=0)
+            bench.evaluate(0, max_tokens=200)
+            await until(lambda: bench.engine.running == 1)
+            for _ in range(3):
+                bench.dispatch(max_tokens=200)
+            await until(lambda: bench.engine.running == 3)
 
     run(scenario, client, tmp_path)
 

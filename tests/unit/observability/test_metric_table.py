@@ -1,0 +1,54 @@
+"""The one list of metrics."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from services.observability.metrics import METRICS, RATIO_BUCKETS, Metric
+
+UNBOUNDED = {"group", "prompt", "trajectory", "number", "path", "request_id"}
+
+
+def test_names_are_unique() -> None:
+    names = [metric.name for metric in METRICS]
+    assert len(names) == len(set(names))
+
+
+@pytest.mark.parametrize("metric", METRICS, ids=lambda metric: metric.name)
+def test_a_metric_follows_the_conventions(metric: Metric) -> None:
+    assert re.fullmatch(r"(sspo|http)_[a-z0-9_]+", metric.name)
+    assert metric.name.endswith("_total") == (metric.kind == "counter")
+    assert metric.help and not metric.help.endswith(".")
+    assert not set(metric.labels) & UNBOUNDED
+    assert (metric.source == "step") == bool(metric.figure)
+    assert (metric.labels[:1] == ("job_id",)) == (metric.source in ("job", "step"))
+
+
+def test_ratio_buckets_are_those_of_the_diagnostics() -> None:
+    from sspo_core import diagnostics
+
+    assert RATIO_BUCKETS == diagnostics.RATIO_BUCKETS
+
+
+def test_drift_figures_exist() -> None:
+    import torch
+
+    from services.learner.figures import DriftTable
+    from sspo_core import RatioDiagnostics
+
+    z_BT, mask_BT = torch.tensor([[0.1, -0.2], [0.0, 0.3]]), torch.ones(2, 2, dtype=torch.bool)
+    seen = RatioDiagnostics()
+    seen.add(z_BT, mask_BT)
+    table = DriftTable()
+    table.add(seen.state, z_BT, mask_BT, torch.tensor([0, 1]), 0)
+    figures = table.figures()
+    gates = {"gate_mean", "gate_weight_mean", "gate_saturated_ratio", "effective_update_ratio", "clip_fraction"}
+    for metric in METRICS:
+        if metric.figure.startswith("drift."):
+            names = metric.figure.split(".")[1:]
+            found = figures
+            for name in names:
+                assert name in found or name in gates, metric.figure
+                found = found.get(name, {})
