@@ -118,7 +118,10 @@ class Trainer:
         self.state = replace(self.state, updates=self.state.updates + 1)
         return UpdateResult(loss, norm, applied=True)
 
-    def _backward(self, batch: MicroBatch, denominators: Denominators, index: int, drift: DriftTable) -> tuple[float, float]:
+    def _backward(
+        self, batch: MicroBatch, denominators: Denominators, index: int, drift: DriftTable
+    ) -> tuple[float, float]:
+        """Loss of one micro-batch, and how many tokens had no finite log-prob."""
         logprobs = self._policy.logprobs(batch, self._spec.rollout.temperature)
         inputs = LossInputs(
             policy_logprobs=logprobs,

@@ -50,7 +50,7 @@ class RolloutProcess:
     async def _work(self) -> str:
         try:
             return await self._worker.run()
-        except Exception:
+        except BaseException:  # the process's boundary, and a cancelled call of a dying engine is one too
             log.exception("rollout_died")
             for child in multiprocessing.active_children():
                 child.kill()

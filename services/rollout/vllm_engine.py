@@ -14,6 +14,7 @@ from contextlib import asynccontextmanager
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
+import psutil
 import structlog
 import torch
 from vllm import SamplingParams, TokensPrompt
@@ -61,7 +62,7 @@ class VllmEngine:
 
     @property
     def pid(self) -> int | None:
-        return next((process.pid for process in _processes(self._llm) if process.is_alive()), None)
+        return next((process.pid for process in _processes(self._llm) if _lives(process)), None)
 
     async def start(self, folder: Path, manifest: Manifest) -> None:
         # In a thread: building the engine takes many seconds, in which the worker still has to show a heartbeat.
@@ -135,7 +136,7 @@ class VllmEngine:
         except (EngineDeadError, TimeoutError, OSError) as error:
             log.warning("engine_shutdown_failed", error=str(error))
         for process in processes:
-            if process.is_alive():
+            if _lives(process):
                 process.kill()
 
     @property
@@ -199,6 +200,11 @@ async def _fatal(what: str) -> AsyncIterator[None]:
         yield
     except (EngineBroken, LoadRefused, RequestRefused):
         raise
+    except asyncio.CancelledError as error:
+        task = asyncio.current_task()
+        if task is not None and task.cancelling():
+            raise  # our caller gave up
+        raise EngineBroken(f"{what}: the engine died and dropped the call") from error
     except Exception as error:  # a worker's failure arrives as a bare Exception
         raise EngineBroken(f"{what}: {error}") from error
 
@@ -224,6 +230,11 @@ def _context(folder: Path, wanted: int) -> int:
     """Tokens of one sequence: what the job needs, at most what the model can."""
     config = json.loads((folder / "config.json").read_text())
     return int(min(max(wanted, CANARY_CONTEXT), config.get("max_position_embeddings", wanted)))
+
+
+def _lives(process: BaseProcess) -> bool:
+    """`is_alive` alone says yes for ever when somebody else (Ray, which ignores SIGCHLD) has collected the child."""
+    return process.is_alive() and process.pid is not None and psutil.pid_exists(process.pid)
 
 
 def _processes(llm: AsyncLLM | None) -> list[BaseProcess]:

@@ -103,7 +103,7 @@ def _service_environment(layout: Layout, at: Addresses) -> dict[str, str]:
         # Nothing lives in Ray that a drain could save: Redis and the journal hold all of it.
         "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0",
         # An engine's child must not outlive its killed actor.
-        "RAY_kill_child_processes_on_worker_exit_with_raylet_subreaper": "true",
+        "RAY_process_group_cleanup_enabled": "true",
     }
 
 
