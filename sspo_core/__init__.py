@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from sspo_core.advantages import group_advantages
     from sspo_core.config import OBJECTIVES
     from sspo_core.diagnostics import RatioDiagnostics
+    from sspo_core.logprobs import linear_logprobs
     from sspo_core.losses import policy_loss
     from sspo_core.types import Denominators, LossInputs, LossOutputs
 
@@ -23,6 +24,7 @@ __all__ = [
     "LossOutputs",
     "RatioDiagnostics",
     "group_advantages",
+    "linear_logprobs",
     "policy_loss",
 ]
 
@@ -33,6 +35,7 @@ _HOMES = {
     "LossOutputs": "sspo_core.types",
     "RatioDiagnostics": "sspo_core.diagnostics",
     "group_advantages": "sspo_core.advantages",
+    "linear_logprobs": "sspo_core.logprobs",
     "policy_loss": "sspo_core.losses",
 }
 

@@ -61,8 +61,8 @@ class Evaluation:
             self._finish(self._running)
 
     def _start(self, step: int) -> None:
-        for name in streams.EVALUATION_STREAMS:
-            self._client.delete(keys.stream(self._job_id, name))
+        names = [keys.stream(self._job_id, name) for name in streams.EVALUATION_STREAMS]
+        self._client.delete(*names, keys.evaluation_deaths(self._job_id))
         streams.prepare(self._client, self._job_id)
         self._running = _Running(step)
         self._newest = step

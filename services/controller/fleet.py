@@ -21,6 +21,8 @@ log = structlog.get_logger()
 
 Kind = Literal["learner", "rollout", "reward"]
 NAMESPACE = "sspo"
+WORKER_RESOURCE = "sspo_worker"
+"""A Ray resource by which nodes of a cluster can say that actors belong on them."""
 
 
 @dataclass
@@ -140,10 +142,10 @@ def _actor_class(kind: Kind) -> Any:
 
 def _resources(kind: Kind) -> dict[str, Any]:
     """GPUs where the cluster has them; CPU threads are set by the job's spec, so Ray counts none."""
-    if (
-        kind != "reward"
-        and os.environ.get("SSPO_DEVICE", "auto") != "cpu"
-        and ray.cluster_resources().get("GPU", 0) >= 1
-    ):
-        return {"num_cpus": 0, "num_gpus": 1}
-    return {"num_cpus": 0}
+    cluster = ray.cluster_resources()
+    options: dict[str, Any] = {"num_cpus": 0}
+    if kind != "reward" and os.environ.get("SSPO_DEVICE", "auto") != "cpu" and cluster.get("GPU", 0) >= 1:
+        options["num_gpus"] = 1
+    if WORKER_RESOURCE in cluster:
+        options["resources"] = {WORKER_RESOURCE: 0.001}
+    return options

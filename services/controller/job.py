@@ -246,6 +246,7 @@ class JobReconciler:
         """Workers that another controller knew and that are gone: nobody else would end their leases."""
         for worker in self._registry.list(self._id):
             if worker.id not in self._fleet:
+                self._events.add(self._id, f"{worker.id} died while no controller ran and is replaced", level="warn")
                 self._forget(worker.id)
 
     def _end_actors(self) -> None:

@@ -33,6 +33,7 @@ class RolloutProcess:
 
         engine = VllmEngine(spec.rollout, seed=spec.seed)
         self._worker = RolloutWorker(spec, worker_id, connect(os.environ["SSPO_REDIS_URL"]), engine)
+        self._id = worker_id
         self._loop: asyncio.Task[str] | None = None
 
     async def run(self) -> str:
@@ -48,6 +49,7 @@ class RolloutProcess:
         return True
 
     async def _work(self) -> str:
+        structlog.contextvars.bind_contextvars(process=self._id)  # Ray calls methods in contexts of their own
         try:
             return await self._worker.run()
         except BaseException:  # the process's boundary, and a cancelled call of a dying engine is one too

@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+from typing import Any
 
 import psutil
 import structlog
@@ -149,11 +150,6 @@ class VllmEngine:
         rollout = self._rollout
         sequences = (rollout.concurrent_groups + 1) * rollout.group_size + 1
         context = _context(folder, rollout.max_prompt_tokens + rollout.max_tokens)
-        memory = (
-            {"gpu_memory_utilization": GPU_MEMORY_UTILIZATION}
-            if torch.cuda.is_available()
-            else {"kv_cache_memory_bytes": rollout.kv_cache_bytes}
-        )
         return AsyncEngineArgs(
             model=str(folder),
             dtype=rollout.dtype,
@@ -161,16 +157,25 @@ class VllmEngine:
             enforce_eager=True,
             max_model_len=context,
             max_num_seqs=sequences,
-            max_num_batched_tokens=max(MIN_BATCHED_TOKENS, sequences),
-            enable_chunked_prefill=True,
+            max_num_batched_tokens=max(MIN_BATCHED_TOKENS, context + sequences),
             scheduling_policy="priority",
             logprobs_mode="processed_logprobs",
             generation_config="vllm",
             skip_tokenizer_init=True,
             worker_extension_cls=self._extension,
             disable_log_stats=True,
-            **memory,
+            **self._device_arguments(),
         )
+
+    def _device_arguments(self) -> dict[str, Any]:
+        if torch.cuda.is_available():
+            return {"gpu_memory_utilization": GPU_MEMORY_UTILIZATION}
+        return {
+            "kv_cache_memory_bytes": self._rollout.kv_cache_bytes,
+            # A seeded request whose prefill is cut in two has its generator rewound, which the CPU's generator can't.
+            # An update recomputes everything that runs, so that cuts would be common.
+            "enable_chunked_prefill": False,
+        }
 
     async def _generate(
         self, token_ids: tuple[int, ...], parameters: SamplingParams, request_id: str, priority: int

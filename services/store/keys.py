@@ -82,6 +82,11 @@ def deaths(job_id: str) -> str:
     return f"{job(job_id)}:deaths"
 
 
+def evaluation_deaths(job_id: str) -> str:
+    """Hash: row of the evaluation -> how many consumers died or hung holding it."""
+    return f"{job(job_id)}:evaluation_deaths"
+
+
 def handed_over(job_id: str) -> str:
     """Hash: worker id -> groups it has handed over (progress for supervision)."""
     return f"{job(job_id)}:handed_over"

@@ -51,6 +51,7 @@ class Stage:
         self._consumer = consumer
         # Evaluation lies outside the ledger: its numbers are row indices, which no bitmap knows.
         self._ledgered = "1" if source in TRAINING_STREAMS else "0"
+        self._deaths = keys.deaths(job_id) if source in TRAINING_STREAMS else keys.evaluation_deaths(job_id)
 
     def take(self, block_seconds: float = 0.0) -> Entry | None:
         """The next new entry, now this consumer's; None when none came within `block_seconds` (at most 5)."""
@@ -70,13 +71,15 @@ class Stage:
         return None
 
     def take_over(self, idle_seconds: float) -> list[Entry]:
-        """Entries whose lease ran out `idle_seconds` ago or was released, now this consumer's; deaths are counted."""
+        """Entries whose lease ran out `idle_seconds` ago or was released, now this consumer's; deaths are counted.
+
+        Own entries are among them when they were not refreshed: the answer that brought one may have been lost.
+        """
         arguments: list[str | int] = [CONSUMERS, self._consumer, int(idle_seconds * 1000), SCAN]
         try:
-            rows = call(self._client, "take_over", [self._source, keys.deaths(self._job_id)], arguments)
+            rows = call(self._client, "take_over", [self._source, self._deaths], arguments)
         except CommandRefused as error:
-            if "NOGROUP" not in str(error):
-                raise
+            _accept_missing_stream(error)
             return []
         return [_entry(entry_id, _pairs(fields), int(deaths)) for entry_id, fields, deaths in rows]
 
@@ -84,21 +87,27 @@ class Stage:
         """Refresh the leases of entries that are still this consumer's; others are left alone."""
         ids = list(entry_ids)
         if ids:
-            call(self._client, "refresh", [self._source], [CONSUMERS, self._consumer, *ids])
+            try:
+                call(self._client, "refresh", [self._source], [CONSUMERS, self._consumer, *ids])
+            except CommandRefused as error:
+                _accept_missing_stream(error)
 
     def hand_over(self, entry: Entry, payload: bytes, step: int) -> bool:
         """Move the group on, atomically. False: it was no longer ours, or is finished; nothing was added then."""
-        moved = call(
-            self._client,
-            "hand_over",
-            [self._source, self._target, keys.finished(self._job_id), keys.handed_over(self._job_id)],
-            [CONSUMERS, self._consumer, entry.id, entry.number, self._job_id, step, payload, self._ledgered],
-        )
-        return bool(moved)
+        key_list = [self._source, self._target, keys.finished(self._job_id), keys.handed_over(self._job_id)]
+        fields = [entry.id, entry.number, self._job_id, step, payload, self._ledgered]
+        try:
+            return bool(call(self._client, "hand_over", key_list, [CONSUMERS, self._consumer, *fields]))
+        except CommandRefused as error:
+            _accept_missing_stream(error)
+            return False
 
     def give_back(self, entry: Entry) -> None:
         """Let the entry be taken over by another consumer at once, without counting a death."""
-        call(self._client, "release", [self._source], [CONSUMERS, self._consumer, entry.id])
+        try:
+            call(self._client, "release", [self._source], [CONSUMERS, self._consumer, entry.id])
+        except CommandRefused as error:
+            _accept_missing_stream(error)
 
     def bury(self, entry: Entry, reason: str) -> None:
         """Keep a copy of a payload nobody could read in `dead`, for people; the group itself goes on as a failure."""
@@ -177,6 +186,12 @@ def steps_in_flight(client: Client, job_id: str, name: str) -> list[tuple[int, i
     """(number, step) of every entry of a stream; payloads stay in Redis."""
     rows = call(client, "peek", [keys.stream(job_id, name)], [])
     return [(int(number), int(step)) for number, step in rows]
+
+
+def _accept_missing_stream(error: CommandRefused) -> None:
+    """A stream that was removed (an evaluation that ended, a closed job) holds nothing of ours any more."""
+    if "NOGROUP" not in str(error):
+        raise error
 
 
 def _pairs(flat: Sequence[bytes]) -> dict[bytes, bytes]:

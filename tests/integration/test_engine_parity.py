@@ -36,6 +36,7 @@ pytestmark = [
 ]
 
 LIMIT = 1e-4
+MIN_BATCHED_TOKENS = 2048
 VOCABULARY = 300
 PROMPT = (17, 230, 5, 88, 121, 9)
 ROLLOUT = RolloutSpec(
@@ -224,23 +225,27 @@ def test_parity_after_each_of_three_updates(bench: Bench, record_property: Any) 
 
 
 def test_an_update_in_mid_generation_is_true_on_both_sides(bench: Bench) -> None:
-    for delay_seconds in (0.3, 0.6, 0.15, 1.0):
+    """Sixteen completions run, more tokens than one step of the engine can recompute after the update."""
+    for delay_seconds in (0.6, 1.2, 0.3, 2.0):
         old = bench.version
         folder = bench.publish_next()
 
-        async def sample_and_update(delay_seconds: float = delay_seconds, folder: Path = folder) -> SampledGroup:
-            sampling = asyncio.create_task(bench.engine.sample(request(max_tokens=400)))
+        async def sample_and_update(delay_seconds: float = delay_seconds, folder: Path = folder) -> list[SampledGroup]:
+            requests = [request(max_tokens=400, seed=seed) for seed in range(4)]
+            sampling = asyncio.gather(*(bench.engine.sample(each) for each in requests))
             await asyncio.sleep(delay_seconds)
             await bench.engine.load(folder, read_manifest(folder))
             return await sampling
 
-        group = bench.loop.run(sample_and_update())
-        if all(len(completion.spans) == 2 for completion in group):
+        completions = [completion for group in bench.loop.run(sample_and_update()) for completion in group]
+        before = sum(completion.spans[0].end for completion in completions)
+        if before > MIN_BATCHED_TOKENS and all(len(completion.spans) == 2 for completion in completions):
             break
-    for completion in group:
+    for completion in completions:
         assert [span.version for span in completion.spans] == [old, bench.version]
         assert len(completion.token_ids) == 400
         assert worst_difference(bench, completion) < LIMIT
+    assert before > MIN_BATCHED_TOKENS
 
 
 def test_the_canary_sees_a_stale_tied_head(tied: Bench) -> None:

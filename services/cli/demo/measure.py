@@ -47,8 +47,8 @@ def measure(folder: Path, rows: list[Row], seed: int) -> Accuracy:
     def share_right(temperature: float) -> float:
         answers = sampler.sample(prompts, temperature=temperature, seeds=seeds)
         texts = [decoder.text(Trajectory(completion_token_ids=ints(ids)), stop) for ids in answers]
-        right = [text == row.item["answer"] for row, text in zip(rows, texts, strict=True)]
-        return sum(right) / len(right)
+        right = sum(text == str(row.item["answer"]) for row, text in zip(rows, texts, strict=True))
+        return right / len(rows)
 
     return Accuracy(sampled=share_right(1.0), greedy=share_right(0.0), prompts=len(rows))
 

@@ -55,7 +55,9 @@ def show_drift(console: Console, records: Sequence[Mapping[str, Any]]) -> None:
     console.print(table)
 
 
-def plot(path: Path, records: Sequence[Mapping[str, Any]], evaluations: Sequence[tuple[int, float]], title: str) -> None:
+def plot(
+    path: Path, records: Sequence[Mapping[str, Any]], evaluations: Sequence[tuple[int, float]], title: str
+) -> None:
     """Reward, and the drift under it, over the steps; written as a PNG."""
     import matplotlib
 

@@ -26,7 +26,7 @@ from services.store.registry import Registry, WorkerRecord
 from services.trajectories import streams
 from services.trajectories.codec import decode_group, encode, ints
 from services.trajectories.progress import Progress
-from services.trajectories.streams import DEAD, EVAL_TRAJECTORIES, PROMPTS, TRAJECTORIES, Stage
+from services.trajectories.streams import DEAD, EVAL_PROMPTS, EVAL_TRAJECTORIES, PROMPTS, TRAJECTORIES, Stage
 from services.weights.file_store import VersionGone, publish
 from services.weights.manifest import Canary
 from sspo_proto.trajectory_pb2 import Group, PromptTask, Sampling
@@ -520,6 +520,21 @@ def test_an_evaluation_that_spans_two_versions_is_run_again(client: Client, tmp_
             (trajectory,) = bench.handed_over(EVAL_TRAJECTORIES)[5].trajectories
             assert [span.version for span in trajectory.version_spans] == [2]
             assert len(bench.engine.requests) == 2
+
+    run(scenario, client, tmp_path)
+
+
+def test_an_evaluation_whose_streams_are_removed_is_let_go(client: Client, tmp_path: Path) -> None:
+    async def scenario(client: Client, tmp_path: Path) -> None:
+        async with started(client, tmp_path) as bench:
+            bench.publish(version=1, step=0)
+            bench.evaluate(0, max_tokens=100)
+            await until(lambda: bench.engine.running)
+            client.delete(keys.stream(JOB, EVAL_PROMPTS))
+            await until(lambda: not bench.engine.running)
+            number = bench.dispatch()
+            await until(lambda: number in bench.handed_over())
+            assert bench.handed_over(EVAL_TRAJECTORIES) == {}
 
     run(scenario, client, tmp_path)
 

@@ -150,3 +150,23 @@ def test_the_policy_version_only_grows(client: Client) -> None:
         progress.publish(JOB, epoch=1, version=3, step=1, path="/v3")
     record = progress.read(JOB)
     assert (record.policy_version, record.published_path, record.epoch) == (3, "/v3", 0)
+
+
+def test_an_entry_whose_reading_was_never_answered_comes_back_to_its_reader(client: Client) -> None:
+    issue(client, 1)
+    lost = rollout(client, "rollout-1").take()
+    assert lost is not None
+    [again] = rollout(client, "rollout-1").take_over(idle_seconds=0)
+    assert (again.id, again.deaths) == (lost.id, 0)
+
+
+def test_a_removed_stream_holds_nothing_of_ours(client: Client) -> None:
+    issue(client, 1)
+    stage = rollout(client, "rollout-1")
+    entry = stage.take()
+    assert entry is not None
+    client.delete(keys.stream(JOB, PROMPTS))
+    stage.refresh([entry.id])
+    stage.give_back(entry)
+    assert not stage.hand_over(entry, b"group", step=0)
+    assert stage.take_over(idle_seconds=0) == []
