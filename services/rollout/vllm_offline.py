@@ -12,6 +12,8 @@ from vllm import LLM, SamplingParams, TokensPrompt
 from vllm.sampling_params import RequestOutputKind
 
 KV_CACHE_BYTES = 128 * 2**20
+MAX_SEQUENCES = 256
+BATCHED_TOKENS = 8192
 
 
 class OfflineSampler:
@@ -27,6 +29,10 @@ class OfflineSampler:
             skip_tokenizer_init=True,
             generation_config="vllm",
             kv_cache_memory_bytes=KV_CACHE_BYTES,
+            # A seeded request whose prefill is cut in two ends a CPU engine.
+            enable_chunked_prefill=False,
+            max_num_seqs=MAX_SEQUENCES,
+            max_num_batched_tokens=BATCHED_TOKENS,
             disable_log_stats=True,
         )
 

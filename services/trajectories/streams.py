@@ -95,9 +95,10 @@ class Stage:
     def hand_over(self, entry: Entry, payload: bytes, step: int) -> bool:
         """Move the group on, atomically. False: it was no longer ours, or is finished; nothing was added then."""
         key_list = [self._source, self._target, keys.finished(self._job_id), keys.handed_over(self._job_id)]
-        fields = [entry.id, entry.number, self._job_id, step, payload, self._ledgered]
+        fields: list[str | int | bytes] = [CONSUMERS, self._consumer, entry.id, entry.number]
+        fields += [self._job_id, step, payload, self._ledgered]
         try:
-            return bool(call(self._client, "hand_over", key_list, [CONSUMERS, self._consumer, *fields]))
+            return bool(call(self._client, "hand_over", key_list, fields))
         except CommandRefused as error:
             _accept_missing_stream(error)
             return False
