@@ -1,7 +1,7 @@
 """Evaluations: their own streams and numbers, outside the ledger, never trained on.
 
 The learner names the step it wants evaluated; here the prompts are issued, the graded answers collected and the mean
-written into the step records. A newer request replaces one that is still running.
+written into the step records. While one runs, only the newest of further requests is kept.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class Evaluation:
 
     def tick(self, wanted_step: int) -> None:
         """Start the wanted evaluation, collect answers, finish when all are in or the deadline passed."""
-        if wanted_step > self._newest:
+        if wanted_step > self._newest and self._running is None:
             self._start(wanted_step)
         if self._running is None:
             return

@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from jinja2 import TemplateError
+
 from services.datasets import Row
 from services.spec import RolloutSpec
 
@@ -24,7 +26,10 @@ class PromptEncoder:
     def encode(self, row: Row) -> list[int]:
         """Token ids of the row's prompt, generation prompt included. Raises ValueError when it is too long."""
         messages = [dict(message) for message in row.messages]
-        encoded = self._tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=True)
+        try:
+            encoded = self._tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=True)
+        except TemplateError as error:  # templates refuse roles they don't know
+            raise ValueError(f"messages: the model's chat template refuses them: {error}") from error
         token_ids = [int(token) for token in encoded["input_ids"]]
         if not token_ids:
             raise ValueError("messages: the prompt has no tokens")

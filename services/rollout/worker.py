@@ -142,17 +142,21 @@ class RolloutWorker:
                 await self._evaluation.take_over(LEASE_SECONDS, room)
 
     async def _fill(self) -> None:
-        """Begin groups while there is room. One evaluation always has a place; more only where prompts leave some."""
-        most = self._spec.rollout.concurrent_groups
+        """Begin groups while there is room.
+
+        Evaluations, one completion each, always have as many places as one more group has; more only where prompts
+        leave some.
+        """
+        most, reserved = self._spec.rollout.concurrent_groups, self._spec.rollout.group_size
         while not self._draining:
             evaluations = sum(running.evaluation for running in self._running.values())
             entry = None
-            if len(self._running) - min(1, evaluations) < most:
+            if len(self._running) - min(reserved, evaluations) < most:
                 entry = await self._training.take()
             if entry is not None:
                 await self._begin(self._training, entry)
                 continue
-            if evaluations == 0 or len(self._running) < most:
+            if evaluations < reserved or len(self._running) < most:
                 entry = await self._evaluation.take()
             if entry is None:
                 return

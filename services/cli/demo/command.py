@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from services.cli.demo.measure import Accuracy
-from services.cli.demo.prepare import Prepared, prepare
+from services.cli.demo.prepare import NotPrepared, Prepared, prepare
 from services.cli.demo.report import plot, show_accuracy, show_drift
 from services.cli.demo.service import Service, ServiceDidNotStart, service
 
@@ -47,7 +47,7 @@ def run(data: Path, steps: int | None, prepare_only: bool, seed: int) -> None:
             prepared = prepare(data, seed, steps)
             before = _measure(prepared.model, prepared, seed)
             rose = _train(console, starting.ready(), prepared, before, seed)
-    except (DemoFailed, ServiceDidNotStart) as error:
+    except (DemoFailed, ServiceDidNotStart, NotPrepared) as error:
         console.print(f"[red]{error}[/red]")
         raise typer.Exit(1) from error
     console.print(f"The whole demo took {time.monotonic() - started:.0f} s.")

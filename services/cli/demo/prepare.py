@@ -20,7 +20,11 @@ from services.cli.demo.sums import split, write_rows
 from services.layout import Layout
 
 MODEL = "sspo-demo"
-STEPS = 250
+STEPS = 200
+
+
+class NotPrepared(RuntimeError):
+    """The starter model could not be made."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +38,7 @@ class Prepared:
 
 
 def prepare(data: Path, seed: int, steps: int | None) -> Prepared:
-    """Make and write everything; what an earlier demo left is replaced."""
+    """Make and write everything; what an earlier demo left is replaced. Raises NotPrepared."""
     layout = Layout(data.resolve())
     folder = layout.root / "demo"
     folder.mkdir(parents=True, exist_ok=True)
@@ -78,11 +82,11 @@ def job_body(seed: int, steps: int) -> dict[str, Any]:
             "rollout": {"workers": 1, "group_size": 8, "temperature": 1.0, "max_tokens": 4, "concurrent_groups": 32},
             "learner": {
                 "steps": steps,
-                "batch_size": 32,
+                "batch_size": 64,
                 "updates_per_step": 1,
-                "learning_rate": 8e-4,
+                "learning_rate": 4e-4,
                 "warmup_steps": 10,
-                "max_staleness": 2,
+                "max_staleness": 1,
                 "checkpoint_every": 25,
                 "synchronous": False,
             },
@@ -93,17 +97,23 @@ def job_body(seed: int, steps: int) -> dict[str, Any]:
 
 def _write_model(folder: Path, seed: int) -> None:
     """Pre-train and write, whole or not at all."""
-    from services.cli.demo.starter import CONTEXT_TOKENS, TARGET, build_model, pretrain
+    import torch
+
+    from services.cli.demo.starter import CONTEXT_TOKENS, TARGET, StarterNotReached, build_model, pretrain
     from services.cli.demo.tokenizer import build_tokenizer
 
     tokenizer = build_tokenizer(CONTEXT_TOKENS)
+    torch.set_num_threads(1)  # a model this small gains nothing from more, and loses much on a busy machine
     model = build_model(tokenizer, seed)
     columns = (TextColumn("{task.description:<44}"), BarColumn(), TextColumn("right {task.completed:.2f}"))
     with Progress(*columns, TimeElapsedColumn()) as bar:
         task = bar.add_task("teaching the starter model", total=TARGET)
-        found = pretrain(
-            model, tokenizer, split(seed), seed, lambda _, reward: bar.update(task, completed=min(reward, TARGET))
-        )
+        try:
+            found = pretrain(
+                model, tokenizer, split(seed), seed, lambda _, reward: bar.update(task, completed=min(reward, TARGET))
+            )
+        except StarterNotReached as error:
+            raise NotPrepared(str(error)) from error
         bar.update(task, completed=found.sampled)
     staging = folder.with_name(f".{folder.name}.tmp")
     shutil.rmtree(staging, ignore_errors=True)
