@@ -10,19 +10,22 @@ from concurrent.futures import ThreadPoolExecutor
 
 import ray
 import structlog
+from ray.exceptions import RaySystemError
 
 from services.controller.fleet import NAMESPACE
 from services.controller.job import JobReconciler
 from services.layout import Layout
 from services.store import keys
 from services.store.client import Client, StoreError, call
-from services.store.jobs import JobRecord, Jobs
-from services.store.transitions import Status
+from services.store.jobs import JobError, JobRecord, Jobs
+from services.store.transitions import ENDED, Status
 
 log = structlog.get_logger()
 
 TICK_SECONDS = 0.1
 LEASE_SECONDS = 10
+MAX_TROUBLES = 20
+"""Looks at a job in a row that may end in an error before the job fails with it."""
 ACTIVE = (Status.RUNNING, Status.PAUSING)
 
 
@@ -44,6 +47,7 @@ class Controller:
         self._id = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
         self._jobs = Jobs(client)
         self._reconcilers: dict[str, JobReconciler] = {}
+        self._troubles: dict[str, int] = {}
         self._pool = ThreadPoolExecutor(max_workers=2, thread_name_prefix="prepare")
         self._max_running = int(os.environ.get("SSPO_MAX_RUNNING_JOBS", "1"))
         self._stopped = False
@@ -74,9 +78,25 @@ class Controller:
                 self._reconcilers.pop(record.id, None)
                 continue
             may_start = running < self._max_running
-            self._reconciler(record).tick(record, may_start)
+            self._one_job(record, may_start)
             if record.status is Status.QUEUED and may_start:
                 running += 1
+
+    def _one_job(self, record: JobRecord, may_start: bool) -> None:
+        """One look at one job. What goes wrong with it does not stop the others, and not for ever."""
+        try:
+            self._reconciler(record).tick(record, may_start)
+            self._troubles.pop(record.id, None)
+        except (StoreError, RaySystemError):  # not the job's fault: end, and let a new controller begin
+            raise
+        except Exception as error:
+            log.exception("job_tick_failed", job=record.id)
+            troubles = self._troubles[record.id] = self._troubles.get(record.id, 0) + 1
+            self._reconcilers.pop(record.id, None)
+            if troubles >= MAX_TROUBLES and record.status not in ENDED:
+                failure = JobError(code="controller_error", message=f"{type(error).__name__}: {error}", param=None)
+                message = f"The job failed: {failure.message}"
+                self._jobs.transition(record.id, Status.FAILED, by="controller", message=message, error=failure)
 
     def _reconciler(self, record: JobRecord) -> JobReconciler:
         if record.id not in self._reconcilers:

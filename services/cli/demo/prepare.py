@@ -20,7 +20,7 @@ from services.cli.demo.sums import split, write_rows
 from services.layout import Layout
 
 MODEL = "sspo-demo"
-STEPS = 200
+STEPS = 260
 
 
 class NotPrepared(RuntimeError):
