@@ -18,7 +18,7 @@ from services.layout import Layout
 from services.store import keys
 from services.store.client import Client, StoreError, call
 from services.store.jobs import JobError, JobRecord, Jobs
-from services.store.transitions import ENDED, Status
+from services.store.transitions import TRANSITIONS, Status
 
 log = structlog.get_logger()
 
@@ -93,7 +93,7 @@ class Controller:
             log.exception("job_tick_failed", job=record.id)
             troubles = self._troubles[record.id] = self._troubles.get(record.id, 0) + 1
             self._reconcilers.pop(record.id, None)
-            if troubles >= MAX_TROUBLES and record.status not in ENDED:
+            if troubles >= MAX_TROUBLES and Status.FAILED in TRANSITIONS[record.status]:
                 failure = JobError(code="controller_error", message=f"{type(error).__name__}: {error}", param=None)
                 message = f"The job failed: {failure.message}"
                 self._jobs.transition(record.id, Status.FAILED, by="controller", message=message, error=failure)
