@@ -109,4 +109,5 @@ class Layout:
     def model_names(self) -> list[str]:
         """Registered model names, sorted."""
         found = [*self.models.glob("*/config.json"), *self.models.glob("*/*/config.json")]
-        return sorted(str(path.parent.relative_to(self.models)) for path in found)
+        names = (str(path.parent.relative_to(self.models)) for path in found)
+        return sorted(name for name in names if _MODEL_NAME.fullmatch(name))

@@ -26,6 +26,14 @@ def token_mean(x_BT: Tensor, mask_BT: Tensor) -> Tensor:
     return torch.where(mask_BT, x_BT, 0.0).sum(dim=1, keepdim=True) / token_counts(mask_BT, x_BT.dtype)
 
 
+def _per_sequence(mask_BT: Tensor, dtype: torch.dtype, denominators: Denominators | None) -> Tensor:
+    """1/B, [B, 1]."""
+    if denominators is None:
+        sequences = mask_BT.any(dim=1).sum().clamp(min=1)
+        return (1.0 / sequences.to(dtype)).expand(mask_BT.shape[0], 1)
+    return torch.full((mask_BT.shape[0], 1), 1.0 / max(denominators.sequences, 1), dtype=dtype, device=mask_BT.device)
+
+
 def _seq_mean_token_mean(mask_BT: Tensor, dtype: torch.dtype, denominators: Denominators | None) -> Tensor:
     counts_B1 = token_counts(mask_BT, dtype)
     if denominators is None:
@@ -41,5 +49,7 @@ def _token_mean(mask_BT: Tensor, dtype: torch.dtype, denominators: Denominators 
 AGGREGATIONS: dict[AggregationName, Callable[[Tensor, torch.dtype, Denominators | None], Tensor]] = {
     "seq-mean-token-mean": _seq_mean_token_mean,
     "token-mean": _token_mean,
+    "seq-mean-token-sum": _per_sequence,
+    "sum-norm": _per_sequence,
 }
-"""Name → N, broadcastable with [B, T]; 1/(B·T_i) and 1/ΣT_i."""
+"""Name → N, broadcastable with [B, T]: 1/(B·T_i), 1/ΣT_i, 1/B, and 1/B again, which sum-norm divides by its L."""

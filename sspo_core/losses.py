@@ -5,64 +5,70 @@ Nothing here waits for the device. Advantages, behaviour, proximal and reference
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
-from sspo_core.aggregation import AGGREGATIONS, token_mean
-from sspo_core.config import ObjectiveConfig
-from sspo_core.diagnostics import GateReadings, RatioDiagnostics
-from sspo_core.objectives import MEANS, Composition, compose
-from sspo_core.ratios import RATIOS, LogRatios, log_ratios
+from sspo_core.aggregation import AGGREGATIONS
+from sspo_core.config import CorrectionConfig, KLEstimator, ObjectiveConfig
+from sspo_core.corrections import Correction, correct, ratio_of
+from sspo_core.counts import (
+    GateReadings,
+    correction_counts,
+    entropy_counts,
+    gate_counts,
+    ratio_counts,
+    reference_counts,
+)
+from sspo_core.diagnostics import State
+from sspo_core.objectives import Composition, compose
+from sspo_core.ratios import LogRatios, log_ratios
+from sspo_core.surrogates import Signal, Value
 from sspo_core.types import LossInputs, LossOutputs
 
+NO_CORRECTION = CorrectionConfig()
 
-def policy_loss(inputs: LossInputs, config: ObjectiveConfig) -> LossOutputs:
-    """−J of the objective that `config` describes, plus kl_coefficient · k3(policy ‖ reference).
 
-    Advantages [B]: the loss is −J itself. Advantages [B, T] under a geometric mean: −Σ N·A_it·sg[S_i]·log f_it, which
-    has the gradient of −J where A is the same for all tokens of a sequence, and extends it where A is not; its value
-    is not that of −J.
+def policy_loss(
+    inputs: LossInputs, config: ObjectiveConfig, corrections: CorrectionConfig = NO_CORRECTION
+) -> LossOutputs:
+    """−J of the objective that `config` describes, plus kl_coefficient · KL(policy ‖ reference).
+
+    Advantages [B]: the loss is −J itself. Advantages [B, T] under a mean over the sequence: −Σ N·A_it·sg[M]·log f_it (M
+    times the token's share of it), which has the gradient of −J where A is the same for all tokens of a sequence, and
+    extends it where A is not; its value is not that of −J.
 
     With global denominators a backend that averages gradients over ranks needs the loss times the number of ranks.
     Raises ValueError naming a missing input, TypeError for an unknown config.
     """
     composition = compose(config)
     ratios = log_ratios(inputs)
-    advantages_BT = _advantages(inputs, ratios)
-    positive_BT = advantages_BT > 0
-
-    ratio_BT = RATIOS[composition.ratio](ratios.policy, ratios.mask)
-    log_f_BT = composition.region.log_f(ratio_BT, positive_BT)
-    weight_BT = MEANS[composition.mean](log_f_BT, ratios.mask)
-    correction_BT = _correction(composition, ratios)
-    if composition.mean == "geometric" and inputs.advantages.ndim == 2:
-        cost_BT = -advantages_BT * correction_BT * weight_BT.detach() * log_f_BT
-    else:
-        cost_BT = -advantages_BT * correction_BT * weight_BT
-
-    diagnostics = RatioDiagnostics()
+    correction = correct(composition, ratios, corrections)
+    signal = Signal(
+        ratios=ratios,
+        ratio=ratio_of(composition, ratios, correction),
+        advantages=_advantages(inputs, ratios),
+        per_token=inputs.advantages.ndim == 2,
+        log_partition=inputs.log_partition,
+    )
+    value = composition.surrogate(composition, signal)
+    cost_BT = -correction.weight * value.value
     if config.kl_coefficient > 0:
-        k3_BT = _reference_k3(ratios)
-        cost_BT = cost_BT + config.kl_coefficient * k3_BT
-        diagnostics.count(reference_k3=_masked_sum(k3_BT, ratios.mask), reference_tokens=ratios.mask.sum())
+        if ratios.reference is None:
+            raise ValueError("reference_logprobs: kl_coefficient above 0 needs them")
+        cost_BT = cost_BT + config.kl_coefficient * KL_ESTIMATORS[config.kl_estimator](ratios.reference)
     share_BT = AGGREGATIONS[composition.aggregation](ratios.mask, cost_BT.dtype, inputs.denominators)
-    loss = _masked_sum(share_BT * cost_BT, ratios.mask)
+    loss = torch.where(ratios.mask, share_BT / composition.norm_tokens * cost_BT, 0.0).sum()
+    return LossOutputs(loss=loss, metrics=_metrics(inputs, composition, signal, value, correction, corrections))
 
-    with torch.no_grad():
-        h_BT = composition.region.h(ratio_BT, positive_BT)
-        applied_BT = weight_BT * h_BT
-        readings = GateReadings(
-            log_ratio=ratio_BT,
-            weight=weight_BT,
-            h=h_BT,
-            update=applied_BT if composition.mean == "geometric" else applied_BT * torch.exp(-ratio_BT),
-            applied=correction_BT * applied_BT,
-            advantages=advantages_BT,
-        )
-    diagnostics.add(ratios.drift, ratios.mask)
-    diagnostics.add_gate(readings, ratios.mask)
-    diagnostics.count(nonfinite_tokens=ratios.nonfinite_tokens)
-    return LossOutputs(loss=loss, metrics=diagnostics.state)
+
+KL_ESTIMATORS: dict[KLEstimator, Callable[[Tensor], Tensor]] = {
+    "k1": lambda d: -d,
+    "k2": lambda d: d.square() / 2.0,
+    "k3": lambda d: torch.expm1(d) - d,
+}
+"""Of d = reference − policy (Schulman 2020)."""
 
 
 def _advantages(inputs: LossInputs, ratios: LogRatios) -> Tensor:
@@ -71,25 +77,32 @@ def _advantages(inputs: LossInputs, ratios: LogRatios) -> Tensor:
     return torch.where(ratios.mask, given if given.ndim == 2 else given[:, None], 0.0)
 
 
-def _correction(composition: Composition, ratios: LogRatios) -> Tensor:
-    """proximal/behaviour, 1 without a proximal policy (decoupled PPO, arXiv 2505.24298).
-
-    Objectives whose tokens share one weight take its geometric mean over the sequence.
-    """
-    if ratios.correction is None:
-        return torch.ones_like(ratios.policy)
-    log_weight = ratios.correction
-    if composition.per_sequence:
-        log_weight = token_mean(log_weight, ratios.mask).expand_as(log_weight)
-    return log_weight.exp()
-
-
-def _reference_k3(ratios: LogRatios) -> Tensor:
-    """exp(d) − d − 1 with d = reference − policy (Schulman's k3, as in GRPO)."""
-    if ratios.reference is None:
-        raise ValueError("reference_logprobs: kl_coefficient above 0 needs them")
-    return torch.expm1(ratios.reference) - ratios.reference
-
-
-def _masked_sum(x_BT: Tensor, mask_BT: Tensor) -> Tensor:
-    return torch.where(mask_BT, x_BT, 0.0).sum()
+@torch.no_grad()
+def _metrics(
+    inputs: LossInputs,
+    composition: Composition,
+    signal: Signal,
+    value: Value,
+    correction: Correction,
+    corrections: CorrectionConfig,
+) -> State:
+    ratios, mask_BT = signal.ratios, signal.ratios.mask
+    readings = GateReadings(
+        log_ratio=signal.ratio,
+        weight=value.weight,
+        h=value.h,
+        update=value.applied if composition.mean.per_sequence else value.applied * torch.exp(-signal.ratio),
+        applied=correction.weight * value.applied,
+        advantages=signal.advantages,
+    )
+    named = ratio_counts(ratios.drift, mask_BT) | gate_counts(readings, mask_BT)
+    named["nonfinite_tokens"] = ratios.nonfinite_tokens
+    if correction.importance is not None:
+        named |= correction_counts(correction.importance, correction.altered, mask_BT)
+    if corrections.rejects:
+        named |= {"rejected_sequences": correction.rejected.sum(), "judged_sequences": named["sequences"]}
+    if ratios.reference is not None:
+        named |= reference_counts(ratios.reference, mask_BT)
+    if inputs.entropy is not None:
+        named |= entropy_counts(inputs.entropy, mask_BT)
+    return State.of(named)

@@ -1,9 +1,10 @@
-"""Every objective as one composition: ratio × trust region × mean × aggregation.
+"""Every objective as one composition: ratio × trust region × mean × aggregation, and the surrogate that it trains by.
 
     J = Σ_it N_it · A_it · M(f(ratio_it))
 
 The gradient of each is Σ N·k·∇log π with k = A·M·h (M = f_it under the arithmetic mean, S_i under the geometric one),
-which is what the tests check. The table at the end of this file is the whole difference between the objectives.
+which is what the tests check. The functions and the table at the end of this file are the whole difference between the
+objectives.
 """
 
 from __future__ import annotations
@@ -11,91 +12,134 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
-from torch import Tensor
-
-from sspo_core.aggregation import token_mean
-from sspo_core.config import (
-    AggregationName,
-    GatedConfig,
-    GMPOConfig,
-    GRPOConfig,
-    GSPOConfig,
-    ObjectiveConfig,
-    RatioClipConfig,
-    SAPOConfig,
-    SSPOConfig,
-)
+from sspo_core import config as c
+from sspo_core.config import AggregationName, ObjectiveConfig
+from sspo_core.means import Arithmetic, Geometric, Mean, Power
 from sspo_core.ratios import RatioName
-from sspo_core.trust_regions import LogClip, SoftGate, TrustRegion
+from sspo_core.surrogates import Surrogate, balance, divergence, pathwise, score
+from sspo_core.trust_regions import Constant, GammaKernel, LogClip, SoftGate, TrustRegion, Unbounded
 
-MeanName = Literal["arithmetic", "geometric"]
-
-
-def _arithmetic(log_f_BT: Tensor, mask_BT: Tensor) -> Tensor:
-    """f_it: the mean itself is the aggregation's."""
-    return log_f_BT.exp()
-
-
-def _geometric(log_f_BT: Tensor, mask_BT: Tensor) -> Tensor:
-    """S_i = exp(mean_t log f_it) at every token of its sequence."""
-    return token_mean(log_f_BT, mask_BT).exp().expand_as(log_f_BT)
-
-
-MEANS: dict[MeanName, Callable[[Tensor, Tensor], Tensor]] = {
-    "arithmetic": _arithmetic,
-    "geometric": _geometric,
-}
-"""How the gated ratios of a sequence become its weight: ([B, T] log f, mask) → [B, T] weight M."""
+UNBOUNDED, ARITHMETIC, GEOMETRIC = Unbounded(), Arithmetic(), Geometric()
 
 
 @dataclass(frozen=True)
 class Composition:
     """An objective's parts."""
 
-    ratio: RatioName
-    region: TrustRegion
-    mean: MeanName
-    aggregation: AggregationName
+    ratio: RatioName = "token"
+    region: TrustRegion = UNBOUNDED
+    """On the ratio."""
+    mean: Mean = ARITHMETIC
+    bound: TrustRegion = UNBOUNDED
+    """On the mean."""
+    aggregation: AggregationName = "seq-mean-token-mean"
+    norm_tokens: float = 1.0
+    """L, by which N is divided once more."""
+    surrogate: Surrogate = pathwise
+    folds_correction: bool = False
+    """The ratio is against the policy that sampled: proximal/behaviour is part of it and not a weight of its own."""
 
     @property
-    def per_sequence(self) -> bool:
-        """Whether the tokens of a sequence share one weight."""
-        return self.ratio != "token" or self.mean != "arithmetic"
+    def corrects(self) -> bool:
+        """Whether the objective weighs by a ratio at all."""
+        return not isinstance(self.region, Constant)
+
+    @property
+    def correction_level(self) -> RatioName:
+        """Level at which proximal/behaviour weighs: that of the ratio, the geometric mean where tokens share one."""
+        if self.mean.per_sequence or self.ratio == "sequence_geometric_token":
+            return "sequence_geometric"
+        return "token" if self.folds_correction else self.ratio
 
 
-def _ratio_clip(config: RatioClipConfig) -> LogClip:
-    return LogClip(low=math.log1p(-config.clip_low), high=math.log1p(config.clip_high))
+def _sspo(config: c.GatedConfig) -> Composition:
+    return Composition(region=SoftGate(config), mean=GEOMETRIC)
 
 
-def _sspo(config: GatedConfig) -> Composition:
-    return Composition("token", SoftGate(config), "geometric", "seq-mean-token-mean")
+def _sapo(config: c.GatedConfig) -> Composition:
+    return Composition(region=SoftGate(config))
 
 
-def _sapo(config: GatedConfig) -> Composition:
-    return Composition("token", SoftGate(config), "arithmetic", "seq-mean-token-mean")
+def _gmpo(config: c.GMPOConfig) -> Composition:
+    return Composition(region=LogClip(-config.clip_log_low, config.clip_log_high, label="log-clip"), mean=GEOMETRIC)
 
 
-def _grpo(config: GRPOConfig) -> Composition:
-    return Composition("token", _ratio_clip(config), "arithmetic", config.aggregation)
+def _power_mean(config: c.PowerMeanConfig) -> Composition:
+    clip = LogClip(math.log1p(-config.clip_low), math.log1p(config.clip_high), label="one-sided clip of the mean")
+    return Composition(region=SoftGate(config), mean=Power(config.exponent), bound=clip)
 
 
-def _gmpo(config: GMPOConfig) -> Composition:
-    clip = LogClip(low=-config.clip_log_low, high=config.clip_log_high)
-    return Composition("token", clip, "geometric", "seq-mean-token-mean")
+def _clipped(config: c.PPOConfig | c.GRPOConfig | c.DrGRPOConfig | c.DAPOConfig | c.ReinforcePPConfig) -> Composition:
+    return Composition(region=LogClip.of(config), aggregation=config.aggregation, norm_tokens=_norm(config))
 
 
-def _gspo(config: GSPOConfig) -> Composition:
-    return Composition("sequence_geometric", _ratio_clip(config), "arithmetic", "seq-mean-token-mean")
+def _gspo(config: c.GSPOConfig) -> Composition:
+    return Composition("sequence_geometric", LogClip.of(config))
+
+
+def _gspo_token(config: c.GSPOTokenConfig) -> Composition:
+    return Composition("sequence_geometric_token", LogClip.of(config))
+
+
+def _sorl(config: c.SORLConfig) -> Composition:
+    return Composition("turn", LogClip.of(config))
+
+
+def _reinforce(config: c.ReinforceConfig | c.RLOOConfig) -> Composition:
+    return Composition(region=Constant(), aggregation=config.aggregation, norm_tokens=_norm(config), surrogate=score)
+
+
+def _cispo(config: c.CISPOConfig) -> Composition:
+    low = -math.inf if config.clip_low == 1.0 else math.log1p(-config.clip_low)
+    high = math.log1p(config.clip_high)
+    clip = LogClip(low, high, high_negative=high, low_positive=low, label="two-sided clip, detached")
+    return Composition(region=clip, aggregation=config.aggregation, norm_tokens=_norm(config), surrogate=score)
+
+
+def _vespo(config: c.VESPOConfig) -> Composition:
+    return Composition(
+        "sequence_product",
+        GammaKernel(config.power_pos, config.decay_pos, config.power_neg, config.decay_neg),
+        aggregation=config.aggregation,
+        norm_tokens=_norm(config),
+        surrogate=score,
+        folds_correction=True,
+    )
+
+
+def _lad(config: c.LADConfig) -> Composition:
+    return Composition(config.ratio, surrogate=divergence(config))
+
+
+def _flowrl(config: c.FlowRLConfig) -> Composition:
+    return Composition("sequence_product", surrogate=balance(config), folds_correction=True)
+
+
+def _norm(config: Any) -> float:
+    return float(config.norm_tokens) if config.aggregation == "sum-norm" else 1.0
 
 
 COMPOSITIONS: dict[type[ObjectiveConfig], Callable[[Any], Composition]] = {
-    SSPOConfig: _sspo,
-    SAPOConfig: _sapo,
-    GRPOConfig: _grpo,
-    GMPOConfig: _gmpo,
-    GSPOConfig: _gspo,
+    c.SSPOConfig: _sspo,
+    c.SAPOConfig: _sapo,
+    c.GMPOConfig: _gmpo,
+    c.GSPOConfig: _gspo,
+    c.GSPOTokenConfig: _gspo_token,
+    c.GRPOConfig: _clipped,
+    c.DrGRPOConfig: _clipped,
+    c.DAPOConfig: _clipped,
+    c.PPOConfig: _clipped,
+    c.CISPOConfig: _cispo,
+    c.VESPOConfig: _vespo,
+    c.PowerMeanConfig: _power_mean,
+    c.SORLConfig: _sorl,
+    c.LADConfig: _lad,
+    c.FlowRLConfig: _flowrl,
+    c.RLOOConfig: _reinforce,
+    c.ReinforceConfig: _reinforce,
+    c.ReinforcePPConfig: _clipped,
 }
 
 

@@ -1,7 +1,7 @@
 """Log importance ratios: made safe once, here, and then seen at the level that an objective looks at.
 
-Invariants of what `log_ratios` returns: at least float32, finite everywhere, 0 outside the mask, within ±20, and no
-gradient path to a position outside the mask (inputs are replaced before the operation, so that NaN never meets
+Invariants of what `log_ratios` returns: at least float32, finite everywhere, 0 outside the mask, ratios within ±20, and
+no gradient path to a position outside the mask (inputs are replaced before the operation, so that NaN never meets
 autograd).
 """
 
@@ -20,7 +20,7 @@ from sspo_core.types import LossInputs
 MAX_LOG_RATIO = 20.0
 """Bound on z before exp (as in verl and OpenRLHF). A token beyond it keeps its value and loses its gradient."""
 
-RatioName = Literal["token", "sequence_geometric"]
+RatioName = Literal["token", "turn", "sequence_geometric", "sequence_geometric_token", "sequence_product"]
 
 
 @dataclass(frozen=True)
@@ -31,6 +31,8 @@ class LogRatios:
     """The given mask without the tokens whose log-probs are not finite."""
     nonfinite_tokens: Tensor
     """Scalar: how many those were."""
+    logprobs: Tensor
+    """Of the policy; carries the gradient."""
     policy: Tensor
     """z = policy − proximal where a proximal policy is given, else policy − behaviour; carries the gradient."""
     drift: Tensor
@@ -39,6 +41,7 @@ class LogRatios:
     """proximal − behaviour, detached."""
     reference: Tensor | None
     """reference − policy; carries the gradient."""
+    turn_ids: Tensor | None
 
 
 def log_ratios(inputs: LossInputs) -> LogRatios:
@@ -64,31 +67,67 @@ def log_ratios(inputs: LossInputs) -> LogRatios:
     return LogRatios(
         mask=mask,
         nonfinite_tokens=(wanted & ~mask).sum(),
-        policy=_clamped(policy - (behaviour if proximal is None else proximal)),
+        logprobs=policy,
+        policy=clamped(policy - (behaviour if proximal is None else proximal)),
         drift=policy.detach() - behaviour,
-        correction=None if proximal is None else _clamped(proximal - behaviour),
-        reference=None if given[3] is None else _clamped(clean(given[3]) - policy),
+        correction=None if proximal is None else clamped(proximal - behaviour),
+        reference=None if given[3] is None else clamped(clean(given[3]) - policy),
+        turn_ids=inputs.turn_ids,
     )
 
 
-def _clamped(z_BT: Tensor) -> Tensor:
+def clamped(z_BT: Tensor) -> Tensor:
+    """Within ±MAX_LOG_RATIO."""
     return z_BT.clamp(-MAX_LOG_RATIO, MAX_LOG_RATIO)
 
 
-def _token(z_BT: Tensor, mask_BT: Tensor) -> Tensor:
+def at_level(level: RatioName, z_BT: Tensor, ratios: LogRatios) -> Tensor:
+    """Log ratios of tokens, [B, T], as the log ratio of each token's turn or sequence.
+
+    Raises ValueError naming `turn_ids` where they are needed and missing, or outside [0, T).
+    """
+    return _LEVELS[level](z_BT, ratios)
+
+
+def _token(z_BT: Tensor, ratios: LogRatios) -> Tensor:
     return z_BT
 
 
-def _sequence_geometric(z_BT: Tensor, mask_BT: Tensor) -> Tensor:
-    """log s_i at every token, with the gradient of that token's own z (GSPO-token, arXiv 2507.18071).
+def _turn(z_BT: Tensor, ratios: LogRatios) -> Tensor:
+    """Mean over the unmasked tokens of the same turn."""
+    if ratios.turn_ids is None:
+        raise ValueError("turn_ids: the ratio of a turn needs them")
+    size = z_BT.shape[1]
+    turns_BT = torch.where(ratios.mask, ratios.turn_ids, 0).long()
+    if turns_BT.device.type == "cpu" and bool(((turns_BT < 0) | (turns_BT >= size)).any()):
+        raise ValueError(f"turn_ids: must lie in [0, {size})")
+    turns_BT = turns_BT.clamp(0, size - 1)  # elsewhere a check would wait for the device
+    sums = z_BT.new_zeros(z_BT.shape, dtype=torch.float64).scatter_add(1, turns_BT, z_BT.double())
+    counts = torch.zeros_like(sums).scatter_add(1, turns_BT, ratios.mask.double())
+    means = (sums / counts.clamp(min=1.0)).gather(1, turns_BT)
+    return torch.where(ratios.mask, means, 0.0).to(z_BT.dtype)
 
-    Under one advantage per sequence its mean over tokens has the value and the gradient of s_i itself.
-    """
-    return token_mean(z_BT, mask_BT).detach() + z_BT - z_BT.detach()
+
+def _sequence_geometric(z_BT: Tensor, ratios: LogRatios) -> Tensor:
+    """log s_i, the mean over the sequence's tokens."""
+    return token_mean(z_BT, ratios.mask).expand_as(z_BT)
 
 
-RATIOS: dict[RatioName, Callable[[Tensor, Tensor], Tensor]] = {
+def _sequence_geometric_token(z_BT: Tensor, ratios: LogRatios) -> Tensor:
+    """log s_i with the gradient of the token's own z (GSPO-token, arXiv 2507.18071)."""
+    return token_mean(z_BT, ratios.mask).detach() + z_BT - z_BT.detach()
+
+
+def _sequence_product(z_BT: Tensor, ratios: LogRatios) -> Tensor:
+    """log W_i, the sum over the sequence's tokens."""
+    total = torch.where(ratios.mask, z_BT, 0.0).double().sum(dim=1, keepdim=True)
+    return clamped(total).to(z_BT.dtype).expand_as(z_BT)
+
+
+_LEVELS: dict[RatioName, Callable[[Tensor, LogRatios], Tensor]] = {
     "token": _token,
+    "turn": _turn,
     "sequence_geometric": _sequence_geometric,
+    "sequence_geometric_token": _sequence_geometric_token,
+    "sequence_product": _sequence_product,
 }
-"""Level at which the ratio is taken: ([B, T] log ratios, mask) → [B, T] log ratios."""

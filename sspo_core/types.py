@@ -53,24 +53,30 @@ class LossInputs:
     mask: Tensor
     """Boolean or 0/1: the tokens that the policy chose."""
     turn_ids: Tensor | None = None
-    """Turn of every token, for objectives that know turns."""
+    """Turn of every token, integers in [0, T), for objectives that know turns."""
     proximal_logprobs: Tensor | None = None
     """Where given, the objective's ratio is policy/proximal, weighted by the detached proximal/behaviour."""
     reference_logprobs: Tensor | None = None
     denominators: Denominators | None = None
     """None: this is the whole batch. A micro-batch needs them, else its loss is not a share of the batch's."""
+    log_partition: Tensor | None = None
+    """[B], log Z of the prompt, for `flowrl`; receives a gradient too, from sequences with an unmasked token."""
+    entropy: Tensor | None = None
+    """Of the policy at every token; only counted."""
 
     def __post_init__(self) -> None:
         shape = self.policy_logprobs.shape
         if len(shape) != 2 or 0 in shape:
             raise ValueError(f"policy_logprobs: must be [B, T] and not empty, got {tuple(shape)}")
-        for name in ("behaviour_logprobs", "mask", "turn_ids", "proximal_logprobs", "reference_logprobs"):
+        for name in ("behaviour_logprobs", "mask", "turn_ids", "proximal_logprobs", "reference_logprobs", "entropy"):
             value = getattr(self, name)
             if value is not None and value.shape != shape:
                 raise ValueError(f"{name}: must be {tuple(shape)} as policy_logprobs, got {tuple(value.shape)}")
         if self.advantages.shape not in (shape, shape[:1]):
             raise ValueError(f"advantages: must be [B] or [B, T] of {tuple(shape)}, got {tuple(self.advantages.shape)}")
-        for name in ("policy_logprobs", "behaviour_logprobs", "proximal_logprobs", "reference_logprobs"):
+        if self.log_partition is not None and self.log_partition.shape != shape[:1]:
+            raise ValueError(f"log_partition: must be {tuple(shape[:1])}, got {tuple(self.log_partition.shape)}")
+        for name in ("policy_logprobs", "behaviour_logprobs", "proximal_logprobs", "reference_logprobs", "entropy"):
             value = getattr(self, name)
             if value is not None and not value.is_floating_point():
                 raise ValueError(f"{name}: must be floating point, got {value.dtype}")

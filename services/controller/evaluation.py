@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 import structlog
 
 from services.controller.dispatcher import Dispatcher
+from services.spec import JobSpec
 from services.store import keys
 from services.store.client import Client
 from services.store.events import Events
@@ -21,13 +22,13 @@ from services.trajectories.codec import MalformedMessage, decode_group
 
 log = structlog.get_logger()
 
-DEADLINE_SECONDS = 300.0
-
 
 @dataclass
 class _Running:
     step: int
     started: float = field(default_factory=time.monotonic)
+    heard: float = field(default_factory=time.monotonic)
+    """When an answer came, or a person had the workers stopped: the deadline counts from here."""
     rewards: dict[int, float] = field(default_factory=dict)
     failed: set[int] = field(default_factory=set)
     versions: set[int] = field(default_factory=set)
@@ -36,9 +37,10 @@ class _Running:
 class Evaluation:
     """The evaluation of one job that runs now, if any."""
 
-    def __init__(self, client: Client, job_id: str, dispatcher: Dispatcher) -> None:
+    def __init__(self, client: Client, spec: JobSpec, dispatcher: Dispatcher) -> None:
         self._client = client
-        self._job_id = job_id
+        self._job_id = job_id = spec.job_id
+        self._deadline_seconds = spec.learner.wait_seconds
         self._dispatcher = dispatcher
         self._running: _Running | None = None
         done = [record["step"] for record in Steps(client).evaluations(job_id)]
@@ -48,7 +50,7 @@ class Evaluation:
     def running(self) -> bool:
         return self._running is not None
 
-    def tick(self, wanted_step: int) -> None:
+    def tick(self, wanted_step: int, *, clock_stands_still: bool = False) -> None:
         """Start the wanted evaluation, collect answers, finish when all are in or the deadline passed."""
         if wanted_step > self._newest and self._running is None:
             self._start(wanted_step)
@@ -56,7 +58,9 @@ class Evaluation:
             return
         self._collect(self._running)
         answered = len(self._running.rewards) + len(self._running.failed)
-        late = time.monotonic() - self._running.started > DEADLINE_SECONDS
+        if clock_stands_still:
+            self._running.heard = time.monotonic()
+        late = time.monotonic() - self._running.heard > self._deadline_seconds
         if answered >= self._dispatcher.validation_rows or late:
             self._finish(self._running)
 
@@ -84,6 +88,8 @@ class Evaluation:
                 continue
             running.rewards[entry.number] = group.trajectories[0].reward.value
             running.versions.update(span.version for span in group.trajectories[0].version_spans)
+        if entries:
+            running.heard = time.monotonic()
         streams.remove(self._client, self._job_id, streams.EVAL_SCORED, [entry.id for entry in entries])
 
     def _finish(self, running: _Running) -> None:

@@ -100,11 +100,11 @@ class Fleet:
     def _ended(self, member: Member) -> Ended:
         del self._members[member.id]
         try:
-            outcome = ray.get(member.run, timeout=5)
+            return Ended(member, ray.get(member.run, timeout=5), "")
         except RayError as error:  # of a dead process or of an exception in `run`: both mean a death
             return Ended(member, None, f"{type(error).__name__}: {str(error).strip().splitlines()[-1][:300]}")
-        ray.kill(member.handle, no_restart=True)  # a detached actor whose `run` returned still holds its process
-        return Ended(member, outcome, "")
+        finally:
+            ray.kill(member.handle, no_restart=True)  # a detached actor whose `run` ended still holds its process
 
     def _join(self, worker_id: str, kind: Kind, handle: Any) -> Member:
         member = Member(worker_id, kind, handle, handle.run.remote(), time.monotonic())

@@ -7,6 +7,7 @@ import socket
 import time
 import uuid
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 
 import ray
 import structlog
@@ -16,16 +17,17 @@ from services.controller.fleet import NAMESPACE
 from services.controller.job import JobReconciler
 from services.layout import Layout
 from services.store import keys
-from services.store.client import Client, StoreError, call
-from services.store.jobs import JobError, JobRecord, Jobs
-from services.store.transitions import TRANSITIONS, Status
+from services.store.client import Client, CommandRefused, StoreError, call
+from services.store.jobs import JobError, JobNotFound, JobRecord, Jobs
+from services.store.transitions import IllegalTransition, Status
 
 log = structlog.get_logger()
 
 TICK_SECONDS = 0.1
 LEASE_SECONDS = 10
-MAX_TROUBLES = 20
-"""Looks at a job in a row that may end in an error before the job fails with it."""
+MAX_TROUBLES = 12
+"""Looks at a job in a row that end in an error, with growing pauses (a minute in all), before the job fails with it."""
+LONGEST_PAUSE_SECONDS = 10.0
 ACTIVE = (Status.RUNNING, Status.PAUSING)
 
 
@@ -48,6 +50,9 @@ class Controller:
         self._jobs = Jobs(client)
         self._reconcilers: dict[str, JobReconciler] = {}
         self._troubles: dict[str, int] = {}
+        self._not_before: dict[str, float] = {}
+        self._settled: dict[str, Status] = {}
+        self._running = 0
         self._pool = ThreadPoolExecutor(max_workers=2, thread_name_prefix="prepare")
         self._max_running = int(os.environ.get("SSPO_MAX_RUNNING_JOBS", "1"))
         self._stopped = False
@@ -71,32 +76,40 @@ class Controller:
             self._release()
 
     def _tick(self) -> None:
-        records = [self._jobs.get(job_id) for job_id in self._jobs.ids()]
-        running = sum(record.status in ACTIVE for record in records)
-        for record in records:
-            if record.cleaned and record.status in (Status.SUCCEEDED, Status.CANCELLED, Status.FAILED):
-                self._reconcilers.pop(record.id, None)
-                continue
-            may_start = running < self._max_running
-            self._one_job(record, may_start)
-            if record.status is Status.QUEUED and may_start:
-                running += 1
+        statuses = self._jobs.statuses()
+        self._running = sum(status in ACTIVE for status in statuses.values())
+        for job_id, status in statuses.items():
+            if self._settled.get(job_id) is not status and time.monotonic() >= self._not_before.get(job_id, 0.0):
+                self._one_job(job_id)
 
-    def _one_job(self, record: JobRecord, may_start: bool) -> None:
-        """One look at one job. What goes wrong with it does not stop the others, and not for ever."""
+    def _one_job(self, job_id: str) -> None:
+        """One look at one job. What goes wrong with it does not stop the others, and is tried again ever later."""
         try:
+            record = self._jobs.get(job_id)
+            if record.cleaned_as is record.status:
+                self._settled[job_id] = record.status
+                self._reconcilers.pop(job_id, None)
+                return
+            may_start = self._running < self._max_running
             self._reconciler(record).tick(record, may_start)
-            self._troubles.pop(record.id, None)
-        except (StoreError, RaySystemError):  # not the job's fault: end, and let a new controller begin
-            raise
-        except Exception as error:
-            log.exception("job_tick_failed", job=record.id)
-            troubles = self._troubles[record.id] = self._troubles.get(record.id, 0) + 1
-            self._reconcilers.pop(record.id, None)
-            if troubles >= MAX_TROUBLES and Status.FAILED in TRANSITIONS[record.status]:
-                failure = JobError(code="controller_error", message=f"{type(error).__name__}: {error}", param=None)
-                message = f"The job failed: {failure.message}"
-                self._jobs.transition(record.id, Status.FAILED, by="controller", message=message, error=failure)
+            self._running += record.status is Status.QUEUED and may_start
+            self._troubles.pop(job_id, None)
+        except (RaySystemError, StoreError) as error:
+            if not isinstance(error, CommandRefused):  # not the job's fault: end, and let a new controller begin
+                raise
+            self._trouble(job_id, error)
+        except Exception as error:  # noqa: BLE001 — one job's boundary
+            self._trouble(job_id, error)
+
+    def _trouble(self, job_id: str, error: Exception) -> None:
+        log.exception("job_tick_failed", job=job_id)
+        troubles = self._troubles[job_id] = self._troubles.get(job_id, 0) + 1
+        self._not_before[job_id] = time.monotonic() + min(LONGEST_PAUSE_SECONDS, TICK_SECONDS * 2**troubles)
+        if troubles == MAX_TROUBLES:
+            failure = JobError(code="controller_error", message=f"{type(error).__name__}: {error}")
+            message = f"The job failed: {failure.message}"
+            with suppress(IllegalTransition, JobNotFound):
+                self._jobs.transition(job_id, Status.FAILED, by="controller", message=message, error=failure)
 
     def _reconciler(self, record: JobRecord) -> JobReconciler:
         if record.id not in self._reconcilers:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from services.spec import JobSpec
 from services.store.jobs import JobRecord
 from services.store.registry import WorkerRecord
 from services.trajectories.ledger import LedgerSnapshot
@@ -23,7 +22,7 @@ LEARNER_PHASES = {
 
 
 def stage_of(
-    job: JobRecord, progress: ProgressRecord, workers: Sequence[WorkerRecord], ledger: LedgerSnapshot, spec: JobSpec
+    job: JobRecord, progress: ProgressRecord, workers: Sequence[WorkerRecord], ledger: LedgerSnapshot
 ) -> tuple[str, str]:
     """(stage, what is waited for) of a running job."""
     if progress.phase != "waiting_for_batch":
@@ -35,4 +34,4 @@ def stage_of(
         if ready == 0:
             return "sampling", f"{kind} workers to become ready (0 of {wanted})"
     scored = ledger.in_streams["scored"]
-    return "sampling", f"a full batch: {scored} of {spec.learner.batch_size} groups are scored"
+    return "sampling", f"a full batch: {scored} of {job.spec.learner.batch_size} groups are scored"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+import socket
 import threading
 import time
 from concurrent.futures import Future
@@ -15,7 +17,7 @@ from services.learner.errors import LearnerError, SequenceTaken
 from services.learner.loop import Learner
 from services.observability import logs
 from services.spec import JobSpec
-from services.store.client import connect
+from services.store.client import StoreError, connect
 from services.store.registry import Registry, WorkerRecord
 from services.trajectories.progress import Fenced
 
@@ -23,7 +25,7 @@ log = structlog.get_logger()
 HEARTBEAT_SECONDS = 1.0
 
 
-@ray.remote(max_restarts=0, max_task_retries=0, max_concurrency=8)
+@ray.remote(max_restarts=0, max_task_retries=0)
 class LearnerActor:
     """`run` answers with the outcome as plain values: how the training ended, a code and a message."""
 
@@ -37,15 +39,15 @@ class LearnerActor:
         threading.Thread(target=self._train, daemon=True, name="train").start()
         threading.Thread(target=self._heartbeat, daemon=True, name="heartbeat").start()
 
-    def run(self) -> dict[str, str]:
+    async def run(self) -> dict[str, str]:
         """Wait for the end of training. May be called again by a controller that adopts this actor."""
-        return self._outcome.result()
+        return await asyncio.wrap_future(self._outcome)
 
-    def drain(self) -> None:
+    async def drain(self) -> None:
         """End after the current step, with a checkpoint."""
         self._learner.stop()
 
-    def ping(self) -> str:
+    async def ping(self) -> str:
         """Answers while the process lives."""
         return self._learner.phase
 
@@ -64,17 +66,18 @@ class LearnerActor:
         registry = Registry(self._client)
         while not self._outcome.done():
             starting = self._learner.phase in ("starting", "replaying")
-            registry.put(
-                self._spec.job_id,
-                WorkerRecord(
-                    id=self._worker_id,
-                    kind="learner",
-                    state="starting" if starting else "ready",
-                    policy_version=self._learner.version,
-                    node=ray.get_runtime_context().get_node_id(),
-                    pid=os.getpid(),
-                    heartbeat=time.time(),
-                    detail={"phase": self._learner.phase},
-                ),
+            record = WorkerRecord(
+                id=self._worker_id,
+                kind="learner",
+                state="starting" if starting else "ready",
+                policy_version=self._learner.version,
+                node=socket.gethostname(),
+                pid=os.getpid(),
+                heartbeat=time.time(),
+                detail={"phase": self._learner.phase},
             )
+            try:
+                registry.put(self._spec.job_id, record)
+            except StoreError as error:  # the training thread decides whether that is the end
+                log.warning("heartbeat_not_written", reason=str(error))
             time.sleep(HEARTBEAT_SECONDS)

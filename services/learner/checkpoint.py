@@ -89,5 +89,6 @@ def newest(folder: Path) -> Checkpoint | None:
             return load(path)
         except CheckpointDamaged as error:
             log.warning("checkpoint_damaged", path=str(path), reason=str(error))
+            shutil.rmtree(path.with_suffix(".damaged"), ignore_errors=True)
             path.rename(path.with_suffix(".damaged"))
     return None

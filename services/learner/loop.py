@@ -19,6 +19,7 @@ from services.layout import Layout
 from services.learner import checkpoint
 from services.learner.assembler import Assembler, Batch
 from services.learner.batch_wait import BatchWait
+from services.learner.errors import JournalDamaged
 from services.learner.journal import Draft, Header, Journal, finished_numbers
 from services.learner.policy import Policy
 from services.learner.step import Trainer
@@ -91,28 +92,45 @@ class Learner:
         headers: list[Header] = []
         for record in self._journal.records():
             headers.append(record.header)
+            self.version = max(self.version, record.header.policy_version)
             if record.header.kind == "step" and record.header.step == self.step:
                 figures = self._trainer.train([decode_group(payload) for payload in record.payloads], self.step)
                 self._report(record.header, figures, started=time.time(), replayed=True)
-        finished = finished_numbers(headers)
-        self.version = max([0, *(header.policy_version for header in headers)])
-        self._progress.assert_training(
-            self._spec.job_id,
-            epoch=self._epoch,
-            next_step=self.step,
-            cursor_at_least=max([0, *(header.cursor for header in headers)]),
-            numbers=finished,
-        )
+        self._check_complete(headers)
+        self._headers = headers
+        self._assert_training()
         self._assembler = Assembler(
             self._spec.job_id,
             self._spec.learner.batch_size,
             self._spec.learner.max_staleness,
-            [number for numbers in finished.values() for number in numbers],
+            [number for numbers in finished_numbers(headers).values() for number in numbers],
         )
         self._wait = BatchWait(self._spec, self._client, self._assembler)
         log.info("learner_restored", step=self.step, epoch=self._epoch, records=len(headers))
 
+    def _check_complete(self, headers: list[Header]) -> None:
+        """A journal that ends before what was trained must never be taken for a fresh start. Raises JournalDamaged."""
+        committed = 1 + max((header.step for header in headers if header.kind == "step"), default=-1)
+        known = self._progress.read(self._spec.job_id).next_step
+        if self.step != committed or known > committed:
+            raise JournalDamaged(
+                f"the journal holds {committed} steps, the checkpoint continues at {self.step}, Redis knows {known}"
+            )
+
+    def _assert_training(self) -> None:
+        """Tell Redis what the journal says of finished numbers; also when its memory got shorter while we live."""
+        self._progress.assert_training(
+            self._spec.job_id,
+            epoch=self._epoch,
+            next_step=self.step,
+            cursor_at_least=max([0, *(header.cursor for header in self._headers)]),
+            numbers=finished_numbers(self._headers),
+        )
+
     def _one_step(self) -> None:
+        known = self._progress.read(self._spec.job_id)
+        if known.asserted_epoch < self._epoch or known.next_step < self.step:
+            self._assert_training()
         self._enter("waiting_for_batch")
         waiting_since = time.time()
         batch = self._wait.next_batch(self.step, settle=self._settle, stopping=lambda: self._stop)
@@ -141,6 +159,7 @@ class Learner:
             policy_version=self.version,
         )
         header = self._journal.commit(draft)
+        self._headers.append(header)
         self._progress.finish(
             self._spec.job_id,
             epoch=self._epoch,
@@ -174,7 +193,7 @@ class Learner:
             "step": header.step,
             "time": header.written_at,
             "epoch": self._epoch,
-            "policy_version": self.version,
+            "policy_version": header.policy_version if replayed else self.version,
             "seconds": time.time() - started,
             "replayed": replayed,
             "groups": len(header.trained),

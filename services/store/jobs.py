@@ -67,8 +67,8 @@ class JobRecord(BaseModel):
     fine_tuned_model: str | None = None
     trained_tokens: int = 0
     result_files: list[str] = []
-    cleaned: bool = False
-    """The controller has removed the actors and written the closing record of a final job."""
+    cleaned_as: Status | None = None
+    """The ended state for which the controller has removed the actors (and closed the journal of a final job)."""
 
     @property
     def model_name(self) -> str:
@@ -107,9 +107,7 @@ def _entry_fields(to: Status, now: float, given: Mapping[str, Any]) -> dict[str,
         "finished_at": int(now) if to in ENDED else None,
     }
     if to is Status.QUEUED:
-        fields |= {"error": None, "cleaned": False}
-    if to is Status.CANCELLED:  # a failed job was cleaned once, but a cancelled one still has to be closed
-        fields |= {"cleaned": False}
+        fields |= {"error": None, "cleaned_as": None}
     return encode_fields({**fields, **given})
 
 
@@ -195,10 +193,10 @@ class Jobs:
             raise IllegalTransition(job_id, Status(answers.text(status)), action.name)
         return bool(outcome == b"moved")
 
-    def update(self, job_id: str, **fields: Any) -> None:
-        """Set fields other than the status. Raises JobNotFound."""
+    def update(self, job_id: str, *, expected: Status | None = None, **fields: Any) -> None:
+        """Set fields other than the status; with `expected`, only while the job has that status. Raises JobNotFound."""
         if "status" in fields:
             raise TypeError("status changes through transition() only")
         flat = [part for pair in encode_fields(fields).items() for part in pair]
-        if not call(self._client, "update_job", [keys.job(job_id)], flat):
+        if not call(self._client, "update_job", [keys.job(job_id)], [expected or "", *flat]):
             raise JobNotFound(job_id)

@@ -1,7 +1,8 @@
 """What Redis knows of training: the learner writes it, everyone else reads it.
 
-The journal is the truth; everything here can be asserted again from it (`assert_training`). Each write carries the
-learner's epoch, and Redis refuses a lower one, so that a learner that lost its place can change nothing (`Fenced`).
+The journal is the truth; everything that matters here can be asserted again from it (`assert_training`). Finishing,
+asserting and publishing carry the learner's epoch, and Redis refuses a lower one (`Fenced`). What `set` writes (phase,
+wishes for evaluation, token counts) is for readers only.
 """
 
 from __future__ import annotations

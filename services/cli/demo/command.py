@@ -7,6 +7,7 @@ model before and after with the same dice. Exit code 1 if the reward did not ris
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 import time
@@ -38,12 +39,14 @@ def run(data: Path, steps: int | None, prepare_only: bool, seed: int) -> None:
     """Run the demo. Exits with 1 when the reward did not rise or something failed."""
     console = Console()
     started = time.monotonic()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the service is ended, too
     try:
         if prepare_only:
             prepared = prepare(data, seed, steps)
-            console.print(f"Prepared {prepared.job_file}; submit it with: sspo job submit {prepared.job_file}")
+            console.print(f"Prepared. Run it with: sspo job submit {prepared.job_file} --data {data}")
             return
         with service(data) as starting:  # starts up while the model is made
+            starting.check()
             prepared = prepare(data, seed, steps)
             before = _measure(prepared.model, prepared, seed)
             rose = _train(console, starting.ready(), prepared, before, seed)

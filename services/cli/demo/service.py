@@ -14,6 +14,7 @@ from pathlib import Path
 from services.layout import Layout
 
 READY_SECONDS = 180.0
+FOLDER_CHECK_SECONDS = 2.0
 STOP_SECONDS = 60.0
 
 
@@ -35,10 +36,18 @@ class StartingService:
     def __init__(self, data: Path) -> None:
         self._layout = Layout(data.resolve())
         command = [sys.executable, "-m", "services.cli.main", "up", "--data", str(data), "--port", "0"]
-        self._output = self._layout.root / "logs" / "demo-up.log"
+        self._output = self._layout.logs / "demo-up.log"
         self._output.parent.mkdir(parents=True, exist_ok=True)
         with open(self._output, "wb") as output:
             self._process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT)
+
+    def check(self) -> None:
+        """Give a service that can't start, for example on a folder in use, a moment to say so."""
+        try:
+            self._process.wait(FOLDER_CHECK_SECONDS)
+        except subprocess.TimeoutExpired:
+            return
+        raise ServiceDidNotStart(self._output.read_text().strip())
 
     def ready(self) -> Service:
         """Wait for the service. Raises ServiceDidNotStart."""

@@ -13,7 +13,7 @@ from typing import Any
 
 import typer
 
-from services.cli.up.parts import Addresses, parts, prepare
+from services.cli.up.parts import Addresses, PortTaken, parts, prepare
 from services.cli.up.processes import become_subreaper, end, leftovers
 from services.cli.up.supervisor import PartDidNotStart, Supervisor
 from services.layout import Layout
@@ -38,7 +38,7 @@ def run(data: Path, host: str, port: int) -> None:
     try:
         with _lock(layout), _log_to(layout):
             _serve(layout, host, port, stopping)
-    except (FolderInUse, PartDidNotStart, PermissionError) as error:
+    except (FolderInUse, PartDidNotStart, PortTaken, PermissionError, FileNotFoundError) as error:
         typer.echo(f"sspo up: {error}", err=True)
         raise typer.Exit(1) from error
 
@@ -49,8 +49,8 @@ def _serve(layout: Layout, host: str, port: int, stopping: list[int]) -> None:
     at = prepare(layout, host, port)
     supervisor = Supervisor(parts(layout, at), layout.logs, layout.state, at.url)
     try:
-        supervisor.start()
-        _await_controller(at, stopping)
+        supervisor.start(lambda: bool(stopping))
+        _await_controller(at, supervisor, stopping)
         if not stopping:
             typer.echo(f"SSPO is ready: {at.url}/v1  docs {at.url}/docs  key {layout.api_key}")
         while not stopping:
@@ -60,7 +60,7 @@ def _serve(layout: Layout, host: str, port: int, stopping: list[int]) -> None:
         supervisor.stop()
 
 
-def _await_controller(at: Addresses, stopping: list[int]) -> None:
+def _await_controller(at: Addresses, supervisor: Supervisor, stopping: list[int]) -> None:
     client = connect(at.redis_url)
     deadline = time.monotonic() + CONTROLLER_SECONDS
     while not stopping:
@@ -71,6 +71,7 @@ def _await_controller(at: Addresses, stopping: list[int]) -> None:
             raise PartDidNotStart(f"redis went away: {error}") from error
         if time.monotonic() > deadline:
             raise PartDidNotStart("the controller did not take charge; see its log")
+        supervisor.watch()
         time.sleep(0.1)
 
 

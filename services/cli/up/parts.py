@@ -52,10 +52,19 @@ class Addresses:
         return f"http://{host}:{self.port}"
 
 
-def free_port(host: str = "127.0.0.1") -> int:
-    """A port nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind((host, 0))
+class PortTaken(RuntimeError):
+    """Somebody else listens on the port asked for."""
+
+
+def free_port(host: str, port: int = 0) -> int:
+    """`port`, or any port, on which nobody listens now. Raises PortTaken."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise PortTaken(f"{host}:{port}: {error.strerror}") from error
         return int(probe.getsockname()[1])
 
 
@@ -67,10 +76,11 @@ def prepare(layout: Layout, host: str, port: int) -> Addresses:
     if layout.runtime.stat().st_uid != os.getuid():
         raise PermissionError(f"{layout.runtime} belongs to somebody else")
     layout.runtime.chmod(0o700)
+    shutil.rmtree(layout.runtime / "ray", ignore_errors=True)  # sessions of earlier runs
     if not layout.api_key.exists():
         write_atomic(layout.api_key, f"sk-sspo-{secrets.token_urlsafe(32)}\n".encode(), mode=0o600)
     write_atomic(_ray_token(layout), secrets.token_hex(32).encode(), mode=0o600)
-    return Addresses(f"unix://{_socket(layout)}", f"{RAY_HOST}:{free_port(RAY_HOST)}", host, port or free_port(host))
+    return Addresses(f"unix://{_socket(layout)}", f"{RAY_HOST}:{free_port(RAY_HOST)}", host, free_port(host, port))
 
 
 def parts(layout: Layout, at: Addresses) -> list[Part]:

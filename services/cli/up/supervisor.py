@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import structlog
@@ -21,6 +21,8 @@ log = structlog.get_logger()
 START_SECONDS = 90.0
 RECORD_EVERY_SECONDS = 2.0
 LONGEST_PAUSE_SECONDS = 15.0
+STEADY_SECONDS = 60.0
+"""A part that lived so long is restarted quickly again."""
 STOP_SECONDS = 10.0
 
 
@@ -38,14 +40,17 @@ class Supervisor:
         self._url = url
         self._children: dict[str, subprocess.Popen[bytes]] = {}
         self._deaths: dict[str, int] = {}
+        self._started_at: dict[str, float] = {}
         self._start_at: dict[str, float] = {}
         self._recorded = 0.0
 
-    def start(self) -> None:
-        """Start all parts in order, each once the one before is ready. Raises PartDidNotStart."""
+    def start(self, stopping: Callable[[], bool]) -> None:
+        """Start all parts in order, each once the one before is ready; stops early. Raises PartDidNotStart."""
         for part in self._parts:
+            if stopping():
+                return
             self._spawn(part)
-            self._await(part)
+            self._await(part, stopping)
         self.record()
 
     def watch(self) -> None:
@@ -91,16 +96,22 @@ class Supervisor:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,  # a Ctrl-C in the terminal is ours to handle, in order
             )
+        self._started_at[part.name] = time.monotonic()
         log.info("part_started", part=part.name, pid=self._children[part.name].pid)
+        self.record()
 
-    def _await(self, part: Part) -> None:
+    def _await(self, part: Part, stopping: Callable[[], bool]) -> None:
         deadline = time.monotonic() + START_SECONDS
-        while not part.ready():
+        while not stopping():
             if self._children[part.name].poll() is not None or time.monotonic() > deadline:
                 raise PartDidNotStart(f"{part.name} did not start; see {self._logs / part.name}.log")
+            if part.ready():
+                return
             time.sleep(0.05)
 
     def _died(self, part: Part, code: int) -> None:
+        if time.monotonic() - self._started_at[part.name] > STEADY_SECONDS:
+            self._deaths[part.name] = 0
         deaths = self._deaths[part.name] = self._deaths.get(part.name, 0) + 1
         pause = min(LONGEST_PAUSE_SECONDS, 0.25 * 2 ** (deaths - 1))
         log.warning("part_died", part=part.name, code=code, restart_in_seconds=pause)

@@ -9,6 +9,7 @@ import torch
 from hypothesis import settings
 from torch import Tensor
 
+from sspo_core.config import CorrectionConfig
 from sspo_core.losses import policy_loss
 from sspo_core.types import Denominators, LossInputs
 
@@ -29,6 +30,28 @@ class Batch:
         return [
             [float(z) for z, m in zip(z_T, m_T, strict=True) if m] for z_T, m_T in zip(self.z, self.mask, strict=True)
         ]
+
+    @property
+    def turn_ids(self) -> Tensor:
+        """Two turns. This and what follows is a function of each token or row by itself, so that it moves with it."""
+        return (self.behaviour < -1.5).long()
+
+    @property
+    def reference(self) -> Tensor:
+        return self.behaviour + 0.2 * torch.sin(7.0 * self.behaviour)
+
+    @property
+    def log_partition(self) -> Tensor:
+        return 0.3 * torch.cos(3.0 * self.advantages)
+
+    def needed_by(self, config: Any) -> dict[str, Tensor]:
+        """The inputs that only some objectives ask for."""
+        supplies = {
+            "turn_ids": ("turn_ids", self.turn_ids),
+            "reference": ("reference_logprobs", self.reference),
+            "log_partition": ("log_partition", self.log_partition),
+        }
+        return dict(supplies[need] for need in getattr(config, "needs", ()) if need in supplies)
 
     def cut_at(self, row: int) -> tuple[Batch, Batch]:
         """Two micro-batches."""
@@ -58,29 +81,34 @@ def evaluate(
     *,
     advantages: Tensor | None = None,
     denominators: Denominators | None = None,
-    **more: Tensor,
+    **more: Any,
 ) -> tuple[Tensor, Tensor]:
     """Loss and its gradient with respect to the policy log-probs."""
+    corrections = more.pop("corrections", CorrectionConfig())
     policy = (made.behaviour + made.z).detach().requires_grad_()
-    outputs = policy_loss(
-        LossInputs(
-            policy_logprobs=policy,
-            behaviour_logprobs=made.behaviour,
-            advantages=made.advantages if advantages is None else advantages,
-            mask=made.mask,
-            denominators=denominators,
-            **more,
-        ),
-        config,
+    inputs = LossInputs(
+        policy_logprobs=policy,
+        behaviour_logprobs=made.behaviour,
+        advantages=made.advantages if advantages is None else advantages,
+        mask=made.mask,
+        denominators=denominators,
+        **(made.needed_by(config) | more),
     )
+    outputs = policy_loss(inputs, config, corrections)
     (grad,) = torch.autograd.grad(outputs.loss, policy)
     return outputs.loss.detach(), grad
 
 
-def weights(made: Batch, grad: Tensor) -> Tensor:
-    """k_it from a gradient: undoes −1/(B·T_i), the share of a token under seq-mean-token-mean."""
-    lengths = made.mask.sum(dim=1, keepdim=True).clamp(min=1)
-    return -grad * lengths * made.mask.any(dim=1).sum()
+def weights(made: Batch, grad: Tensor, config: Any = None) -> Tensor:
+    """k_it from a gradient: undoes −N, the share of a token. Without a config N is 1/(B·T_i)."""
+    lengths, sequences = made.mask.sum(dim=1, keepdim=True).clamp(min=1), made.mask.any(dim=1).sum()
+    divisors = {
+        "seq-mean-token-mean": lengths * sequences,
+        "token-mean": made.mask.sum(),
+        "seq-mean-token-sum": sequences,
+        "sum-norm": sequences * getattr(config, "norm_tokens", 1),
+    }
+    return -grad * divisors[getattr(config, "aggregation", "seq-mean-token-mean")]
 
 
 def unmasked(values: Tensor, mask: Tensor) -> list[list[float]]:

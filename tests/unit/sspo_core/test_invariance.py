@@ -210,7 +210,15 @@ def test_nothing_waits_for_the_device(name: str) -> None:
     policy = torch.zeros(shape, device="meta", requires_grad=True)
     floats = torch.zeros(shape, device="meta")
     inputs = LossInputs(
-        policy, floats, floats[:, 0], floats.bool(), proximal_logprobs=floats, reference_logprobs=floats
+        policy,
+        floats,
+        floats[:, 0],
+        floats.bool(),
+        turn_ids=floats.long(),
+        proximal_logprobs=floats,
+        reference_logprobs=floats,
+        log_partition=floats[:, 0],
+        entropy=floats,
     )
     outputs = policy_loss(inputs, OBJECTIVES[name](kl_coefficient=0.1))
     outputs.loss.backward()

@@ -95,7 +95,7 @@ def test_sspo_with_an_advantage_per_token(gate: GateName, sides: str) -> None:
     assert flat(unmasked(grad, made.mask)) == pytest.approx(flat(expected), abs=EXACT)
 
 
-@pytest.mark.parametrize("aggregation", get_args(AggregationName))
+@pytest.mark.parametrize("aggregation", ["seq-mean-token-mean", "token-mean"])
 @pytest.mark.parametrize("clips", [(0.2, 0.2), (0.1, 0.5)])
 def test_grpo_is_the_oracle(aggregation: AggregationName, clips: tuple[float, float]) -> None:
     config = GRPOConfig(clip_low=clips[0], clip_high=clips[1], aggregation=aggregation)

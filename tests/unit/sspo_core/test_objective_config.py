@@ -14,9 +14,12 @@ from pydantic import TypeAdapter
 import sspo_core
 from sspo_core.config import GATES_OFF_ONE, OBJECTIVES, GateName
 
+NAMES = ["sspo", "sapo", "gmpo", "gspo", "gspo_token", "grpo", "dr_grpo", "dapo", "ppo", "cispo", "vespo", "power_mean"]
+NAMES += ["sorl", "lad", "flowrl", "rloo", "reinforce", "reinforce_pp"]
+
 
 def test_names_and_defaults() -> None:
-    assert sorted(OBJECTIVES) == ["gmpo", "grpo", "gspo", "sapo", "sspo"]
+    assert list(OBJECTIVES) == NAMES
     sspo = OBJECTIVES["sspo"]()
     assert (sspo.gate, sspo.sides, sspo.tau_pos, sspo.tau_neg) == ("logarctan_a", "both", 3.0, 3.5)
     sapo = OBJECTIVES["sapo"]()

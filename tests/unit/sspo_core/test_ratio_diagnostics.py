@@ -17,6 +17,8 @@ from sspo_core.losses import policy_loss
 from sspo_core.types import LossInputs, LossOutputs
 from tests.unit.sspo_core.batches import MODEST, Batch, batch
 
+QUANTILES = {"p50": 0.5, "p95": 0.95, "p99": 0.99, "p999": 0.999}
+
 
 def flat(rows: list[list[float]]) -> list[float]:
     return [value for row in rows for value in row]
@@ -64,10 +66,16 @@ def test_ratio_figures_are_those_of_plain_python() -> None:
         "sequence_ratio_mean": statistics.fmean(s),
         "sequence_ratio_min": min(s),
         "sequence_ratio_max": max(s),
+        "log_product_mean": statistics.fmean(math.log(w) for w in products),
+        "log_product_min": math.log(min(products)),
+        "log_product_max": math.log(max(products)),
+        "log_perplexity_difference": -statistics.fmean(math.log(value) for value in s),
+        "log_perplexity_difference_abs": statistics.fmean(abs(math.log(value)) for value in s),
     }
     figures = measured(made).figures()
     assert {name: figures[name] for name in expected} == pytest.approx(expected, rel=1e-9)
-    assert set(figures) - set(expected) == {f"log_ratio_abs_{q}" for q in ("p50", "p95", "p99", "p999")}
+    quantiles = {f"{name}_{q}" for name in ("log_ratio_abs", "ratio", "sequence_ratio") for q in QUANTILES}
+    assert set(figures) - set(expected) == quantiles
 
 
 def test_histograms_are_counts_with_inclusive_upper_edges() -> None:
@@ -85,10 +93,16 @@ def test_histograms_are_counts_with_inclusive_upper_edges() -> None:
 @pytest.mark.parametrize("spread", [1e-5, 0.02, 0.5])
 def test_quantiles_are_within_their_bucket(spread: float) -> None:
     made = batch(seed=2, sequences=200, tokens=60, spread=spread)
+    made = Batch(made.z + 0.3 * spread, made.behaviour, made.mask, made.advantages)
     figures = measured(made).figures()
-    exact = torch.tensor(flat(made.rows), dtype=torch.float64).abs()
-    for name, q in (("p50", 0.5), ("p95", 0.95), ("p99", 0.99), ("p999", 0.999)):
-        assert figures[f"log_ratio_abs_{name}"] == pytest.approx(float(exact.quantile(q)), rel=0.075)
+    z = torch.tensor(flat(made.rows), dtype=torch.float64)
+    s = torch.tensor([statistics.fmean(row) for row in made.rows if row], dtype=torch.float64)
+    for name, q in QUANTILES.items():
+        assert figures[f"log_ratio_abs_{name}"] == pytest.approx(float(z.abs().quantile(q)), rel=0.075)
+        assert math.log(figures[f"ratio_{name}"]) == pytest.approx(float(z.quantile(q)), rel=0.075)
+        # a quantile of 200 sequences lies between two of them
+        low, high = (float(s.quantile(q, interpolation=side)) for side in ("lower", "higher"))
+        assert 0.925 * low <= math.log(figures[f"sequence_ratio_{name}"]) <= 1.075 * high
     assert LOG_RATIO_BUCKETS[1] / LOG_RATIO_BUCKETS[0] < 1.075
 
 

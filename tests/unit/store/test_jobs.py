@@ -84,11 +84,11 @@ def test_a_repeated_transition_writes_nothing(jobs: Jobs, client: Client, make_r
 
 
 def test_resuming_a_failed_job_forgets_how_it_ended(jobs: Jobs, make_record: Any) -> None:
-    ended = {"finished_at": 5, "error": JobError(code="c", message="m"), "cleaned": True}
+    ended = {"finished_at": 5, "error": JobError(code="c", message="m"), "cleaned_as": S.FAILED}
     jobs.create(make_record(status=S.FAILED, **ended))
     assert jobs.act("ftjob-1", RESUME, by="test") is True
     record = jobs.get("ftjob-1")
-    assert (record.status, record.finished_at, record.error, record.cleaned) == (S.QUEUED, None, None, False)
+    assert (record.status, record.finished_at, record.error, record.cleaned_as) == (S.QUEUED, None, None, None)
     assert record.waiting_for is not None
 
 

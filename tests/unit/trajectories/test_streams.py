@@ -146,8 +146,11 @@ def test_a_lower_epoch_is_refused_everywhere(client: Client) -> None:
 def test_the_policy_version_only_grows(client: Client) -> None:
     progress = Progress(client)
     progress.publish(JOB, epoch=1, version=3, step=0, path="/v3")
+    progress.publish(JOB, epoch=1, version=3, step=0, path="/v3")  # a repeat whose answer was lost
     with pytest.raises(Fenced):
-        progress.publish(JOB, epoch=1, version=3, step=1, path="/v3")
+        progress.publish(JOB, epoch=1, version=3, step=1, path="/other")
+    with pytest.raises(Fenced):
+        progress.publish(JOB, epoch=1, version=2, step=1, path="/v2")
     record = progress.read(JOB)
     assert (record.policy_version, record.published_path, record.epoch) == (3, "/v3", 0)
 

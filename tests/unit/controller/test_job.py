@@ -1,0 +1,133 @@
+"""The reconcile step of a job, with real Redis and without actors: races with people, and what one job may break."""
+
+from __future__ import annotations
+
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from services.controller import job as job_module
+from services.controller import loop as loop_module
+from services.controller.job import JobReconciler
+from services.controller.loop import Controller
+from services.layout import Layout
+from services.store import keys
+from services.store.client import Client
+from services.store.jobs import JobError, JobRecord, Jobs
+from services.store.transitions import CANCEL, Status
+from services.trajectories import streams
+from services.trajectories.progress import Progress
+from tests.support.tiny import create_job, job_spec
+
+JOB = "ftjob-1"
+
+
+class NoWorkers:
+    """Stands where a job's crew stands; `lost` is what the next look finds."""
+
+    def __init__(self, spec: Any, client: Client) -> None:
+        self.lost: JobError | None = None
+        self.wanted: dict[str, int] = {}
+        self.ends = 0
+
+    def __len__(self) -> int:
+        return 0
+
+    def keep(self, kind: str, wanted: int) -> None:
+        self.wanted[kind] = wanted
+
+    def mourn(self) -> JobError | None:
+        return self.lost
+
+    def replace_silent(self) -> JobError | None:
+        return None
+
+    def workers(self) -> list[Any]:
+        return []
+
+    def drain_all(self) -> None:
+        pass
+
+    def end(self) -> None:
+        self.ends += 1
+
+
+@pytest.fixture
+def reconciler(client: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> JobReconciler:
+    monkeypatch.setattr(job_module, "Crew", NoWorkers)
+    create_job(client, job_spec(JOB))
+    return JobReconciler(Jobs(client).get(JOB), client, Layout(tmp_path), ThreadPoolExecutor(1))
+
+
+def move(client: Client, *statuses: Status) -> JobRecord:
+    for status in statuses:
+        Jobs(client).transition(JOB, status, by="test")
+    return Jobs(client).get(JOB)
+
+
+def test_a_cancel_that_comes_while_a_failed_job_is_cleaned_is_cleaned_too(
+    client: Client, reconciler: JobReconciler, tmp_path: Path
+) -> None:
+    failed = move(client, Status.QUEUED, Status.RUNNING, Status.FAILED)
+    streams.prepare(client, JOB)
+    assert streams.dispatch(client, JOB, 0, b"task", 0)
+    Jobs(client).act(JOB, CANCEL, by="a person, between reading the record and cleaning up")
+    reconciler.tick(failed, may_start=False)
+    record = Jobs(client).get(JOB)
+    assert record.status is Status.CANCELLED and record.cleaned_as is Status.FAILED, "not done yet"
+    reconciler.tick(record, may_start=False)
+    assert Jobs(client).get(JOB).cleaned_as is Status.CANCELLED
+    assert client.exists(keys.stream(JOB, streams.PROMPTS)) == 0
+    assert Progress(client).read(JOB).next_step == 0
+
+
+def test_a_failed_job_keeps_its_words(client: Client, reconciler: JobReconciler) -> None:
+    running = move(client, Status.QUEUED, Status.RUNNING)
+    reconciler._crew.lost = JobError(code="learner_crash_loop", message="five died")  # type: ignore[attr-defined]
+    reconciler.tick(running, may_start=False)
+    reconciler._wait(running, "training", "something long gone")
+    record = Jobs(client).get(JOB)
+    assert record.status is Status.FAILED and record.error is not None and record.error.message == "five died"
+    assert record.stage == "failed" and record.waiting_for is not None and record.waiting_for.what == "a resume"
+
+
+def test_a_finished_learner_is_not_started_again(client: Client, reconciler: JobReconciler) -> None:
+    running = move(client, Status.QUEUED, Status.RUNNING)
+    Progress(client).set(JOB, phase="finished")
+    with pytest.raises(FileNotFoundError):  # nothing was exported in this test: the end was reached
+        reconciler.tick(running, may_start=False)
+    assert reconciler._crew.wanted == {}  # type: ignore[attr-defined]
+
+
+def test_a_job_that_never_trained_is_validated_when_it_is_resumed(client: Client, reconciler: JobReconciler) -> None:
+    failed = move(client, Status.FAILED, Status.QUEUED)
+    refused: Future[None] = Future()
+    refused.set_exception(job_module.InvalidFile("file-1, line 3: no answer", "training_file"))
+    reconciler._validation = refused
+    reconciler.tick(failed, may_start=True)
+    record = Jobs(client).get(JOB)
+    assert record.status is Status.FAILED and record.error is not None and "line 3" in record.error.message
+
+
+def test_one_unreadable_record_does_not_stop_the_others(
+    client: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[str] = []
+
+    class Noting:
+        def __init__(self, record: JobRecord, *_: Any) -> None:
+            self.id = record.id
+
+        def tick(self, record: JobRecord, may_start: bool) -> None:
+            seen.append(self.id)
+
+    monkeypatch.setattr(loop_module, "JobReconciler", Noting)
+    for name in ("ftjob-a", "ftjob-b"):
+        create_job(client, job_spec(name))
+    client.hset(keys.job("ftjob-a"), "spec", '{"from": "another version"}')
+    controller = Controller(client, Layout(tmp_path))
+    controller._tick()
+    controller._tick()
+    assert set(seen) == {"ftjob-b"}
