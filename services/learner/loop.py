@@ -10,6 +10,7 @@ replayed records nothing is published; every write to Redis carries the epoch.
 from __future__ import annotations
 
 import time
+from pathlib import Path
 from typing import Any
 
 import structlog
@@ -220,9 +221,11 @@ class Learner:
         )
         latest = self._steps.latest(self._spec.job_id) or {}
         record = {"step": self.step, "path": str(path), "created_at": int(time.time())}
-        Checkpoints(self._client).put(
-            self._spec.job_id, self.step, {**record, "train_mean_reward": latest.get("reward_mean")}
-        )
+        checkpoints = Checkpoints(self._client)
+        checkpoints.put(self._spec.job_id, self.step, {**record, "train_mean_reward": latest.get("reward_mean")})
+        for known in checkpoints.list(self._spec.job_id):
+            if not Path(known["path"]).exists():
+                checkpoints.remove(self._spec.job_id, known["step"])
 
     def _export(self) -> None:
         self._enter("exporting")
