@@ -116,8 +116,11 @@ class ExtensionSpec(StrictModel):
     @classmethod
     def _known_objective(cls, value: dict[str, Any]) -> dict[str, Any]:
         config = objective_config(value)
+        needs = sorted(config.needs)
+        if needs:
+            raise ValueError(f"name: {value['name']} needs {', '.join(needs)}, which the learner can't supply yet")
         if getattr(config, "kl_coefficient", 0.0) > 0:
-            raise ValueError("kl_coefficient: a penalty needs a reference policy, which the learner does not keep yet")
+            raise ValueError("kl_coefficient: a penalty needs a reference policy, which the learner can't supply yet")
         return {"name": value.get("name", "sspo"), **dataclasses.asdict(config)}
 
 

@@ -10,8 +10,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from sspo_core.advantages import group_advantages
-    from sspo_core.config import OBJECTIVES
+    from sspo_core.advantages import group_advantages, informative
+    from sspo_core.config import OBJECTIVES, CorrectionConfig
     from sspo_core.diagnostics import RatioDiagnostics
     from sspo_core.logprobs import linear_logprobs
     from sspo_core.losses import policy_loss
@@ -19,22 +19,26 @@ if TYPE_CHECKING:
 
 __all__ = [
     "OBJECTIVES",
+    "CorrectionConfig",
     "Denominators",
     "LossInputs",
     "LossOutputs",
     "RatioDiagnostics",
     "group_advantages",
+    "informative",
     "linear_logprobs",
     "policy_loss",
 ]
 
 _HOMES = {
     "OBJECTIVES": "sspo_core.config",
+    "CorrectionConfig": "sspo_core.config",
     "Denominators": "sspo_core.types",
     "LossInputs": "sspo_core.types",
     "LossOutputs": "sspo_core.types",
     "RatioDiagnostics": "sspo_core.diagnostics",
     "group_advantages": "sspo_core.advantages",
+    "informative": "sspo_core.advantages",
     "linear_logprobs": "sspo_core.logprobs",
     "policy_loss": "sspo_core.losses",
 }

@@ -58,8 +58,8 @@ def group_advantages(
 def informative(rewards: Tensor, *, group_ids: Tensor | None = None, present: Tensor | None = None) -> Tensor:
     """Whether the group of each member has two rewards that differ, boolean in the shape of `rewards`.
 
-    The others have an advantage of 0 and add no gradient of the objective; DAPO (arXiv 2503.14476) drops them and
-    samples again. Raises ValueError as `group_advantages` does.
+    The others have an advantage of 0 and add no policy gradient; DAPO (arXiv 2503.14476) drops them and samples again.
+    Raises ValueError as `group_advantages` does.
     """
     index_N, present_N = _group_index(rewards, group_ids), _present(rewards, present)
     rewards_N = torch.where(present_N, rewards.detach().reshape(-1).double(), 0.0)

@@ -183,7 +183,7 @@ def _token_figures(state: Mapping[str, float], counts: Sequence[float]) -> dict[
     low, high, largest = state["log_ratio_min"], state["log_ratio_max"], state["log_ratio_abs_max"]
     figures = {
         "ratio_mean": 1.0 + mean,
-        "ratio_std": max(square - mean * mean, 0.0) ** 0.5,
+        "ratio_std": _variance(mean, square) ** 0.5,
         "ratio_min": math.exp(low),
         "ratio_max": math.exp(high),
         "log_ratio_abs_max": largest,
@@ -191,7 +191,7 @@ def _token_figures(state: Mapping[str, float], counts: Sequence[float]) -> dict[
         "kl_k2": z_square / 2.0,
         "kl_k3": max(mean - z, 0.0),
         "chi2_token": 2.0 * mean + square,
-        "ess_token": (1.0 + mean) ** 2 / (1.0 + 2.0 * mean + square),
+        "ess_token": _effective_sample_size(mean, square, state["tokens"]),
     }
     for name, quantile in _QUANTILES.items():
         figures[f"ratio_{name}"] = math.exp(_signed_quantile(counts, quantile, low, high))
@@ -206,7 +206,7 @@ def _sequence_figures(state: Mapping[str, float], counts: Sequence[float]) -> di
         "sequence_ratio_mean": 1.0 + mean,
         "sequence_ratio_min": math.exp(low),
         "sequence_ratio_max": math.exp(high),
-        "ess_sequence": (1.0 + mean) ** 2 / (1.0 + 2.0 * mean + square),
+        "ess_sequence": _effective_sample_size(mean, square, state["sequences"]),
         "log_perplexity_difference": 0.0 - state["log_sequence_ratio"] / state["sequences"],
         "log_product_min": state["log_product_min"],
         "log_product_max": state["log_product_max"],
@@ -214,6 +214,16 @@ def _sequence_figures(state: Mapping[str, float], counts: Sequence[float]) -> di
     for name, quantile in _QUANTILES.items():
         figures[f"sequence_ratio_{name}"] = math.exp(_signed_quantile(counts, quantile, low, high))
     return figures
+
+
+def _variance(mean: float, square: float) -> float:
+    return max(square - mean * mean, 0.0)
+
+
+def _effective_sample_size(mean: float, square: float, count: float) -> float:
+    """From the means of w − 1 and (w − 1)². Within [1/n, 1] even where all w are so small that the digits run out."""
+    mean_square: float = (1.0 + mean) ** 2
+    return max(mean_square / (mean_square + _variance(mean, square)), 1.0 / count)
 
 
 def _quantile(counts: Sequence[float], quantile: float, largest: float) -> float:
@@ -235,9 +245,9 @@ def _signed_quantile(counts: Sequence[float], quantile: float, smallest: float, 
     negative, positive = counts[:half], counts[half:]
     rank, below = quantile * sum(counts), sum(negative)
     if rank < below:
-        value = -_quantile(negative, 1.0 - rank / below, math.inf)
+        value = -_quantile(negative, 1.0 - rank / below, LOG_RATIO_BUCKETS[-1])
     elif sum(positive) > 0:
-        value = _quantile(positive, (rank - below) / sum(positive), math.inf)
+        value = _quantile(positive, (rank - below) / sum(positive), LOG_RATIO_BUCKETS[-1])
     else:
         value = largest
     return min(max(value, smallest), largest)

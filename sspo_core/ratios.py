@@ -84,7 +84,7 @@ def clamped(z_BT: Tensor) -> Tensor:
 def at_level(level: RatioName, z_BT: Tensor, ratios: LogRatios) -> Tensor:
     """Log ratios of tokens, [B, T], as the log ratio of each token's turn or sequence.
 
-    Raises ValueError naming `turn_ids` where they are needed and missing, or outside [0, T).
+    Raises ValueError naming `turn_ids` where they are needed and missing.
     """
     return _LEVELS[level](z_BT, ratios)
 
@@ -97,15 +97,19 @@ def _turn(z_BT: Tensor, ratios: LogRatios) -> Tensor:
     """Mean over the unmasked tokens of the same turn."""
     if ratios.turn_ids is None:
         raise ValueError("turn_ids: the ratio of a turn needs them")
-    size = z_BT.shape[1]
-    turns_BT = torch.where(ratios.mask, ratios.turn_ids, 0).long()
-    if turns_BT.device.type == "cpu" and bool(((turns_BT < 0) | (turns_BT >= size)).any()):
-        raise ValueError(f"turn_ids: must lie in [0, {size})")
-    turns_BT = turns_BT.clamp(0, size - 1)  # elsewhere a check would wait for the device
+    turns_BT = _dense(torch.where(ratios.mask, ratios.turn_ids, 0))
     sums = z_BT.new_zeros(z_BT.shape, dtype=torch.float64).scatter_add(1, turns_BT, z_BT.double())
     counts = torch.zeros_like(sums).scatter_add(1, turns_BT, ratios.mask.double())
     means = (sums / counts.clamp(min=1.0)).gather(1, turns_BT)
     return torch.where(ratios.mask, means, 0.0).to(z_BT.dtype)
+
+
+def _dense(ids_BT: Tensor) -> Tensor:
+    """Numbers from 0 for the ids of every row, equal where they are."""
+    sorted_BT, order_BT = ids_BT.sort(dim=1)
+    steps_BT = torch.zeros_like(sorted_BT)
+    steps_BT[:, 1:] = sorted_BT[:, 1:] != sorted_BT[:, :-1]
+    return torch.zeros_like(steps_BT).scatter(1, order_BT, steps_BT.cumsum(dim=1)).long()
 
 
 def _sequence_geometric(z_BT: Tensor, ratios: LogRatios) -> Tensor:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 def overlong_penalty(tokens: int, *, max_tokens: int, cache_tokens: int) -> float:
-    """DAPO's soft punishment of length (arXiv 2503.14476, eq. 13), in [−1, 0], to be added to the reward.
+    """DAPO's soft punishment of length (arXiv 2503.14476), in [−1, 0], to be added to the reward.
 
     0 up to max_tokens − cache_tokens, then linearly down to −1 at max_tokens, and −1 beyond. The paper has a maximum of
     20,480 with a cache of 4,096. Raises ValueError naming the argument.

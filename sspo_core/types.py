@@ -53,7 +53,7 @@ class LossInputs:
     mask: Tensor
     """Boolean or 0/1: the tokens that the policy chose."""
     turn_ids: Tensor | None = None
-    """Turn of every token, integers in [0, T), for objectives that know turns."""
+    """Turn of every token, any integers, for objectives that know turns."""
     proximal_logprobs: Tensor | None = None
     """Where given, the objective's ratio is policy/proximal, weighted by the detached proximal/behaviour."""
     reference_logprobs: Tensor | None = None

@@ -99,7 +99,7 @@ class GSPOConfig(RatioClipConfig):
     clip_low: float = 3e-4
     clip_high: float = 4e-4
 
-    source = "arXiv 2507.18071, eq. 5"
+    source = "arXiv 2507.18071"
     gradient_weight = "A·s where s is not clipped"
 
 
@@ -107,7 +107,7 @@ class GSPOConfig(RatioClipConfig):
 class GSPOTokenConfig(GSPOConfig):
     """GSPO-token (arXiv 2507.18071): GSPO for an advantage per token, each of which keeps to its own token."""
 
-    source = "arXiv 2507.18071, eq. 13"
+    source = "arXiv 2507.18071 (its token variant)"
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ class LADConfig(ObjectiveConfig):
     ratio: LADRatio = "sequence_product"
 
     source = "arXiv 2602.20132 (level of the ratio: not known)"
-    gradient_weight = "½·W·log((1 + x)/(2x)), x = W·exp(−A/η)"
+    gradient_weight = "½·W·log((1 + x)/(2x)), x = W·exp(−A/η); T_i times that for a product"
 
     def __post_init__(self) -> None:
         super().__post_init__()

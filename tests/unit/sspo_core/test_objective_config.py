@@ -60,6 +60,28 @@ REFUSED: list[tuple[str, str, dict[str, Any]]] = [
     ("gspo", "clip_low", {"clip_low": -3e-4}),
     ("gmpo", "clip_log_low", {"clip_log_low": 0.0}),
     ("gmpo", "clip_log_high", {"clip_log_high": float("inf")}),
+    ("gspo_token", "clip_high", {"clip_high": 0.0}),
+    ("grpo", "clip_sides", {"clip_sides": "three"}),
+    ("grpo", "dual_clip", {"dual_clip": 1.0}),
+    ("grpo", "kl_estimator", {"kl_estimator": "k4"}),
+    ("dr_grpo", "norm_tokens", {"norm_tokens": 0}),
+    ("dapo", "clip_low", {"clip_low": True}),
+    ("ppo", "dual_clip", {"dual_clip": "3"}),
+    ("cispo", "clip_low", {"clip_low": 1.5}),
+    ("cispo", "clip_high", {"clip_high": 0}),
+    ("vespo", "power_neg", {"power_neg": -1.0}),
+    ("vespo", "decay_pos", {"decay_pos": float("nan")}),
+    ("power_mean", "exponent", {"exponent": 21.0}),
+    ("power_mean", "sides", {"gate": "sigmoid_raw", "sides": "outward"}),
+    ("sorl", "clip_high", {"clip_high": -1.0}),
+    ("lad", "eta", {"eta": 0.0}),
+    ("lad", "divergence", {"divergence": "kl"}),
+    ("lad", "ratio", {"ratio": "turn"}),
+    ("flowrl", "beta", {"beta": -1.0}),
+    ("flowrl", "importance_clip", {"importance_clip": 1.0}),
+    ("rloo", "aggregation", {"aggregation": "mean"}),
+    ("reinforce", "kl_coefficient", {"kl_coefficient": float("inf")}),
+    ("reinforce_pp", "norm_tokens", {"norm_tokens": "many"}),
 ]
 
 
@@ -67,6 +89,49 @@ REFUSED: list[tuple[str, str, dict[str, Any]]] = [
 def test_refusals_name_their_field(name: str, field: str, fields: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=f"^{field}:"):
         OBJECTIVES[name](**fields)
+
+
+DEFAULTS: list[tuple[str, dict[str, Any]]] = [
+    ("gspo_token", {"clip_low": 3e-4, "clip_high": 4e-4}),
+    ("dr_grpo", {"clip_low": 0.2, "clip_high": 0.2, "aggregation": "sum-norm", "norm_tokens": 3000}),
+    ("dapo", {"clip_low": 0.2, "clip_high": 0.28, "aggregation": "token-mean", "dual_clip": None}),
+    ("ppo", {"clip_low": 0.2, "clip_high": 0.2, "aggregation": "token-mean", "clip_sides": "one"}),
+    ("cispo", {"clip_low": 1.0, "clip_high": 4.0, "aggregation": "token-mean"}),
+    ("vespo", {"power_pos": 2.0, "decay_pos": 3.0, "power_neg": 3.0, "decay_neg": 2.0, "aggregation": "token-mean"}),
+    ("power_mean", {"exponent": 1.0, "gate": "identity", "clip_low": 0.2, "clip_high": 0.2}),
+    ("sorl", {"clip_low": 0.2, "clip_high": 0.2}),
+    ("lad", {"eta": 0.25, "divergence": "jensen_shannon", "ratio": "sequence_product"}),
+    ("flowrl", {"beta": 15.0, "importance_clip": 0.2}),
+    ("rloo", {"aggregation": "seq-mean-token-sum"}),
+    ("reinforce", {"aggregation": "seq-mean-token-sum"}),
+    ("reinforce_pp", {"clip_low": 0.2, "clip_high": 0.2, "aggregation": "token-mean"}),
+]
+
+
+@pytest.mark.parametrize(("name", "fields"), DEFAULTS)
+def test_defaults_of_the_papers(name: str, fields: dict[str, Any]) -> None:
+    config = OBJECTIVES[name]()
+    assert {field: getattr(config, field) for field in fields} == fields
+    assert (config.kl_coefficient, config.kl_estimator) == (0.0, "k3")
+
+
+def test_what_an_objective_says_of_itself() -> None:
+    """Needs and advantage are the class's: a request can't set them, and they are no part of a job's spec."""
+    needs = {name: set(config.needs) for name, config in OBJECTIVES.items() if config.needs}
+    assert needs == {"flowrl": {"reference", "log_partition"}, "sorl": {"turn_ids", "clipping_bias"}}
+    kinds = {name: config.advantage for name, config in OBJECTIVES.items() if config.advantage != "group_std"}
+    assert kinds == {
+        "dr_grpo": "group_mean",
+        "ppo": "batch_whitened",
+        "vespo": "group_mean",
+        "rloo": "leave_one_out",
+        "reinforce": "group_mean",
+        "reinforce_pp": "batch_whitened",
+    }
+    for config in OBJECTIVES.values():
+        fields = {field.name for field in dataclasses.fields(config)}
+        assert not fields & {"needs", "advantage", "source", "gradient_weight"}
+        assert config.source and config.gradient_weight and config.__doc__
 
 
 @pytest.mark.parametrize("gate", [gate for gate in get_args(GateName) if gate not in GATES_OFF_ONE])
@@ -95,6 +160,33 @@ def test_configs_and_figures_load_no_torch(statement: str) -> None:
     modules = loaded_after(statement)
     assert "sspo_core" in modules
     assert not modules & {"torch", "numpy", "pydantic"}
+
+
+BLOCKED = """
+import sys, torch
+
+class Blocker:
+    def find_spec(self, name, path=None, target=None):
+        top = name.split(".")[0]
+        if top not in sys.stdlib_module_names | {"torch", "sspo_core"}:
+            raise ImportError(f"blocked: {name}")
+
+sys.meta_path.insert(0, Blocker())
+import pkgutil, sspo_core
+for module in pkgutil.walk_packages(sspo_core.__path__, "sspo_core."):
+    __import__(module.name)
+logprobs = torch.zeros(2, 3, requires_grad=True)
+inputs = sspo_core.LossInputs(logprobs, torch.zeros(2, 3), torch.tensor([1.0, -1.0]), torch.ones(2, 3))
+outputs = sspo_core.policy_loss(inputs, sspo_core.OBJECTIVES["sspo"]())
+outputs.loss.backward()
+print(len(sspo_core.RatioDiagnostics(outputs.metrics).figures()) > 30)
+"""
+
+
+def test_torch_is_all_it_needs() -> None:
+    """With every import refused that is neither torch's own nor the standard library's."""
+    done = subprocess.run([sys.executable, "-c", BLOCKED], capture_output=True, text=True, timeout=50, check=False)
+    assert (done.returncode, done.stdout.strip()) == (0, "True"), done.stderr
 
 
 def test_lazy_names_resolve() -> None:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from sspo_core.config import GMPOConfig, GRPOConfig, GSPOConfig, SAPOConfig, SSPOConfig
 from sspo_core.diagnostics import RatioDiagnostics
-from sspo_core.figures import LOG_RATIO_BUCKETS, RATIO_BUCKETS
+from sspo_core.figures import HISTOGRAMS, LARGEST, LOG_RATIO_BUCKETS, RATIO_BUCKETS, SMALLEST, SUMS
 from sspo_core.losses import policy_loss
 from sspo_core.types import LossInputs, LossOutputs
 from tests.unit.sspo_core.batches import MODEST, Batch, batch
@@ -278,3 +278,63 @@ def test_reference_penalty_is_shown() -> None:
     figures = figures_of(made, GRPOConfig(kl_coefficient=0.1), reference_logprobs=reference)
     d = [0.1 - z for z in flat(made.rows)]
     assert figures["kl_reference_k3"] == pytest.approx(statistics.fmean(math.exp(x) - x - 1 for x in d), rel=1e-9)
+
+
+def test_entropy_is_counted_where_it_is_given() -> None:
+    made = batch(seed=10)
+    entropy = torch.where(made.mask, -made.behaviour, float("nan"))
+    first = tuple(made.mask.nonzero()[0])
+    entropy[first] = float("inf")
+    figures = figures_of(made, SSPOConfig(), entropy=entropy)
+    kept = made.mask.clone()
+    kept[first] = False
+    assert figures["entropy_mean"] == pytest.approx(float(-made.behaviour[kept].mean()), rel=1e-12)
+    assert "entropy_mean" not in figures_of(made, SSPOConfig())
+
+
+def test_state_is_a_mapping_of_tensors() -> None:
+    state = outputs_of(batch(seed=11), GRPOConfig()).metrics
+    assert set(state) == {*SUMS, *SMALLEST, *LARGEST, *HISTOGRAMS} and len(state) == len(list(state))
+    assert all(isinstance(value, torch.Tensor) and value.dtype == torch.float64 for value in state.values())
+    assert float(state["tokens"]) == float(state["log_ratio_histogram"].sum())
+    with pytest.raises(KeyError):
+        _ = state["no_such_name"]
+
+
+def test_state_from_some_names_counts_nothing_else() -> None:
+    diagnostics = RatioDiagnostics({"entropy": torch.tensor(6.0), "entropy_tokens": torch.tensor(4)})
+    assert diagnostics.figures() == {
+        "tokens": 0.0,
+        "sequences": 0.0,
+        "empty_sequences": 0.0,
+        "nonfinite_tokens": 0.0,
+        "clamped_tokens": 0.0,
+        "entropy_mean": 1.5,
+    }
+
+
+@MODEST
+@given(seed=st.integers(0, 2**20), order=st.permutations([0, 1, 2, 3]))
+def test_merging_in_any_order_gives_the_same_counts(seed: int, order: list[int]) -> None:
+    """Counts, extremes and histograms to the bit; sums of real numbers to their last digits."""
+    made = batch(seed, sequences=8, spread=0.8)
+    parts = [Batch(*(x[i : i + 2] for x in (made.z, made.behaviour, made.mask, made.advantages))) for i in (0, 2, 4, 6)]
+    states = [outputs_of(part, GRPOConfig()).metrics for part in parts]
+    forwards, shuffled = RatioDiagnostics(), RatioDiagnostics()
+    for index in range(4):
+        forwards.merge(RatioDiagnostics(states[index]))
+        shuffled.merge(RatioDiagnostics(states[order[index]]))
+    assert forwards.state is not None and shuffled.state is not None
+    for name in (*SMALLEST, *LARGEST, *HISTOGRAMS, *(name for name in SUMS if name.endswith(("tokens", "sequences")))):
+        assert torch.equal(forwards.state[name], shuffled.state[name]), name
+    assert shuffled.figures() == pytest.approx(forwards.figures(), rel=1e-12, abs=1e-12)
+
+
+def test_reading_waits_for_the_device_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    diagnostics = RatioDiagnostics(outputs_of(batch(seed=12), SSPOConfig()).metrics)
+    reads = []
+    plain = torch.Tensor.tolist
+    monkeypatch.setattr(torch.Tensor, "tolist", lambda tensor: reads.append(1) or plain(tensor))
+    monkeypatch.setattr(torch.Tensor, "item", lambda tensor: pytest.fail("read one by one"))
+    monkeypatch.setattr(torch.Tensor, "__float__", lambda tensor: pytest.fail("read one by one"))
+    assert diagnostics.figures()["tokens"] > 0 and len(reads) == 1

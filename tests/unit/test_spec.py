@@ -1,0 +1,45 @@
+"""What a request may say, and what is refused with the field's name."""
+
+from __future__ import annotations
+
+import pytest
+from pydantic import ValidationError
+
+from services.spec import ExtensionSpec, derived_seed, objective_config
+from sspo_core.config import OBJECTIVES
+
+
+@pytest.mark.parametrize("name", sorted(OBJECTIVES))
+def test_every_objective_is_taken_or_says_what_the_learner_lacks(name: str) -> None:
+    if OBJECTIVES[name].needs:
+        with pytest.raises(ValidationError, match=f"name: {name} needs"):
+            ExtensionSpec(objective={"name": name})
+    else:
+        resolved = ExtensionSpec(objective={"name": name}).objective
+        assert objective_config(resolved) == OBJECTIVES[name]()
+
+
+@pytest.mark.parametrize(
+    ("block", "complaint"),
+    [
+        ({"name": "sgd"}, "unknown objective 'sgd'"),
+        ({"name": "sspo", "tau": 1}, "tau: no such field"),
+        ({"name": "sspo", "tau_pos": -1}, "tau_pos: must lie in"),
+        ({"name": "sspo", "gate": "sigmoid_raw", "sides": "outward"}, "sides: outward needs a gate"),
+        ({"name": "sspo", "kl_coefficient": 0.1}, "kl_coefficient: a penalty needs"),
+    ],
+)
+def test_a_bad_objective_names_its_field(block: dict[str, object], complaint: str) -> None:
+    with pytest.raises(ValidationError, match=complaint):
+        ExtensionSpec(objective=block)
+
+
+def test_truncated_sampling_is_refused_with_the_reason() -> None:
+    with pytest.raises(ValidationError, match="top_p: training samples by temperature only"):
+        ExtensionSpec.model_validate({"rollout": {"top_p": 0.9}})
+
+
+def test_seeds_follow_from_their_parts() -> None:
+    assert derived_seed(7, "sampling", 1) == derived_seed(7, "sampling", 1)
+    assert len({derived_seed(7, "sampling", n) for n in range(1000)}) == 1000
+    assert 0 <= derived_seed(7) < 2**62
