@@ -71,7 +71,7 @@ def bench_logprobs(variant: str) -> Callable[[], Phases]:
 
 
 class Causal(nn.Module):
-    """Two layers over either layout; the sequences of a pack are attended to one by one, as by a kernel with cu_seqlens.
+    """Two layers over either layout; sequences of a pack are attended to one by one, as by a kernel with cu_seqlens.
 
     Without a mask: padding lies on the right, where a causal model doesn't look.
     """
