@@ -42,13 +42,23 @@ def test_a_job_survives_the_death_of_everything(service: RunningService) -> None
     job_id = service.submit(learner={**SMALL, "steps": steps, "checkpoint_every": 1000})
     service.wait_for(job_id, lambda view: view["step"] >= 2, 120)
 
+    killed: set[str] = set()
+
+    def fresh(kind: str) -> list[dict[str, Any]]:
+        """Ready workers that weren't killed before: a dying one may still say that it is ready."""
+        return [worker for worker in service.workers(job_id, kind) if worker["id"] not in killed]
+
+    def victim(kind: str) -> int:
+        wait_until(lambda: fresh(kind), 90)
+        worker = fresh(kind)[0]
+        killed.add(worker["id"])
+        return int(worker["pid"])
+
     def kill_worker(kind: str) -> None:
-        wait_until(lambda: service.workers(job_id, kind), 90)
-        kill(service.workers(job_id, kind)[0]["pid"])
+        kill(victim(kind))
 
     def kill_engine() -> None:
-        wait_until(lambda: service.workers(job_id, "rollout"), 90)
-        kill(engine_child(service.workers(job_id, "rollout")[0]["pid"]))
+        kill(engine_child(victim("rollout")))
 
     deaths = [
         lambda: kill_worker("reward"),
