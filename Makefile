@@ -9,7 +9,7 @@ TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 PIP := $(BIN)/pip --disable-pip-version-check -q
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up test lint format type proto clean
+.PHONY: help setup demo up test lint format bench-core proto clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 12
@@ -43,6 +43,9 @@ lint: $(READY)  ## style, types, who may import whom
 format: $(READY)  ## put the code into its standard form
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+bench-core: $(READY)  ## sspo_core against the plain way, side by side
+	$(BIN)/python benchmarks/bench_core.py
 
 proto: $(READY)  ## generate the messages of proto/
 	$(BIN)/python -m grpc_tools.protoc -Iproto --python_out=proto --pyi_out=proto proto/sspo_proto/trajectory.proto

@@ -51,7 +51,7 @@ def bench_logprobs(variant: str) -> Callable[[], Phases]:
     tokens, width, vocab = 4096, 576, 49_152
     generator = torch.Generator().manual_seed(0)
     hidden = torch.randn(tokens, width, generator=generator).requires_grad_()
-    weight = (0.05 * torch.randn(vocab, width, generator=generator)).requires_grad_()
+    weight = torch.randn(vocab, width, generator=generator).mul_(0.05).requires_grad_()
     targets = torch.randint(0, vocab, (tokens,), generator=generator)
     upstream = torch.randn(tokens, generator=generator)
     function = {"log_softmax + gather": _log_softmax, "linear_logprobs": _chunked}[variant]
@@ -71,7 +71,7 @@ def bench_logprobs(variant: str) -> Callable[[], Phases]:
 
 
 class Causal(nn.Module):
-    """Two layers over either layout; sequences of a pack are attended to one by one, as by a kernel with cu_seqlens.
+    """Two layers over either layout; the sequences of a pack are attended to one by one.
 
     Without a mask: padding lies on the right, where a causal model doesn't look.
     """

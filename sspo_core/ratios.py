@@ -97,7 +97,7 @@ def _turn(z_BT: Tensor, ratios: LogRatios) -> Tensor:
     """Mean over the unmasked tokens of the same turn."""
     if ratios.turn_ids is None:
         raise ValueError("turn_ids: the ratio of a turn needs them")
-    turns_BT = _dense(torch.where(ratios.mask, ratios.turn_ids, 0))
+    turns_BT = _dense(ratios.turn_ids)  # what a masked token has there doesn't matter: it adds 0 to sum and count
     sums = z_BT.new_zeros(z_BT.shape, dtype=torch.float64).scatter_add(1, turns_BT, z_BT.double())
     counts = torch.zeros_like(sums).scatter_add(1, turns_BT, ratios.mask.double())
     means = (sums / counts.clamp(min=1.0)).gather(1, turns_BT)

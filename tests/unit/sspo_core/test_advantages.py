@@ -111,7 +111,7 @@ def test_batch_whitened_without_token_counts_counts_completions() -> None:
     rewards = torch.rand(3, 5, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
     got = group_advantages(rewards, "batch_whitened")
     torch.testing.assert_close(got, (rewards - rewards.mean()) / rewards.std(), rtol=1e-6, atol=1e-9)
-    assert torch.all(group_advantages(torch.full((2, 3), 0.1), "batch_whitened") == 0)
+    assert torch.all(group_advantages(torch.full((1, 3), 0.1, dtype=torch.float64), "batch_whitened") == 0)
     assert torch.all(group_advantages(torch.full((1, 1), 5.0), "batch_whitened") == 0)
 
 
@@ -125,6 +125,9 @@ def test_missing_members_count_nowhere(kind: AdvantageKind) -> None:
     expected = group_advantages(rewards[present], kind, group_ids=flat_ids)
     assert torch.all(got[~present] == 0)
     torch.testing.assert_close(got[present], expected, rtol=1e-12, atol=1e-12)
+    equal = torch.full((3, 8), 0.1, dtype=torch.float64)
+    equal[:, 2] = float("nan")
+    assert torch.all(group_advantages(equal, kind, present=torch.isfinite(equal)) == 0)
     nobody = group_advantages(rewards, kind, present=torch.zeros_like(present))
     assert torch.all(nobody == 0)
 

@@ -205,14 +205,14 @@ def test_figures_of_the_corrections() -> None:
 
 
 @MODEST
-@given(seed=SEEDS, spread=st.floats(0.0, 2.0))
+@given(seed=SEEDS, spread=st.sampled_from([0.0, 0.05, 0.5, 2.0]))
 def test_effective_sample_size_is_1_only_for_equal_weights(seed: int, spread: float) -> None:
     made = batch(seed)
     _, proximal = shifted(made, seed, spread)
     inputs = LossInputs(made.behaviour + made.z, made.behaviour, made.advantages, made.mask, proximal_logprobs=proximal)
     figures = RatioDiagnostics(policy_loss(inputs, GRPOConfig()).metrics).figures()
     assert 1 / figures["tokens"] - 1e-12 <= figures["correction_ess"] <= 1 + 1e-12
-    assert (figures["correction_ess"] > 1 - 1e-9) == (spread < 1e-4)
+    assert (figures["correction_ess"] > 1 - 1e-9) == (spread == 0.0)
 
 
 @pytest.mark.parametrize(

@@ -16,29 +16,9 @@ from sspo_core.losses import policy_loss
 from sspo_core.types import LossInputs
 from tests.unit.sspo_core import oracle
 from tests.unit.sspo_core.batches import MODEST, Batch, batch, evaluate, unmasked, weights
-from tests.unit.sspo_core.oracle_objectives import LOSSES, WEIGHTS, Case
+from tests.unit.sspo_core.oracle_objectives import FIELDS, LOSSES, WEIGHTS, Case
 
 EXACT = 1e-9
-FIELDS: list[tuple[str, dict[str, Any]]] = [
-    *((name, {}) for name in OBJECTIVES),
-    *(("grpo", {"aggregation": a, "norm_tokens": 11}) for a in ("token-mean", "seq-mean-token-sum", "sum-norm")),
-    ("grpo", {"dual_clip": 1.3}),
-    ("grpo", {"clip_sides": "two"}),
-    ("ppo", {"clip_sides": "two", "dual_clip": 1.1, "clip_high": 0.3}),
-    ("gspo", {"clip_low": 0.1, "clip_high": 0.15}),
-    ("gspo", {"clip_low": 0.1, "clip_high": 0.15, "dual_clip": 1.2}),
-    ("gspo_token", {"clip_low": 0.1, "clip_high": 0.15}),
-    ("cispo", {"clip_low": 0.3, "clip_high": 0.2, "aggregation": "seq-mean-token-mean"}),
-    ("vespo", {"power_pos": 1.0, "decay_pos": 0.0, "aggregation": "seq-mean-token-sum"}),
-    *(("power_mean", {"exponent": p}) for p in (-2.0, -1.0, 0.0, 1e-6, 0.5, 3.0)),
-    ("power_mean", {"exponent": 2.0, "gate": "logarctan_a", "sides": "outward", "clip_high": 0.05}),
-    ("power_mean", {"exponent": -1.0, "gate": "clip", "clip_log": 0.3, "clip_low": 0.1}),
-    *(("lad", {"ratio": ratio}) for ratio in ("token", "sequence_geometric")),
-    ("lad", {"eta": 2.0, "divergence": "reverse_kl"}),
-    ("flowrl", {"beta": 0.5, "importance_clip": None}),
-    ("reinforce", {"aggregation": "sum-norm", "norm_tokens": 20}),
-    ("sspo", {"gate": "sigmoid_norm", "tau_pos": 10.0, "tau_neg": 12.0, "sides": "outward"}),
-]
 IDS = [f"{name}-{'-'.join(map(str, fields.values()))}".rstrip("-") for name, fields in FIELDS]
 EVERY = pytest.mark.parametrize(("name", "fields"), FIELDS, ids=IDS)
 PRODUCTS = ("vespo", "lad", "flowrl")
