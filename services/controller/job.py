@@ -97,7 +97,7 @@ class JobReconciler:
         if not self._progress.read(self._id).epoch and not self._validated():
             return
         streams.prepare(self._client, self._id)
-        self._progress.set(self._id, phase="", phase_since=time.time())
+        self._progress.set(self._id, phase="")
         self._move(Status.RUNNING, "The job is running")
 
     # --- while it runs

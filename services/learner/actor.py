@@ -47,10 +47,6 @@ class LearnerActor:
         """End after the current step, with a checkpoint."""
         self._learner.stop()
 
-    async def ping(self) -> str:
-        """Answers while the process lives."""
-        return self._learner.phase
-
     def _train(self) -> None:
         try:
             self._outcome.set_result({"outcome": self._learner.run(), "code": "", "message": ""})

@@ -19,7 +19,7 @@ from services.store.registry import Registry
 from services.trajectories import streams
 
 POLL_SECONDS = 0.05
-REPLICA_CHECK_SECONDS = 1.0
+CHECK_SECONDS = 1.0
 
 
 class BatchWait:
@@ -31,9 +31,19 @@ class BatchWait:
         self._assembler = assembler
         self._last_id = "0"
 
-    def next_batch(self, step: int, *, settle: Callable[[Batch], Header], stopping: Callable[[], bool]) -> Batch | None:
-        """The batch of `step`; None when stopping. Drops met on the way are settled at once. Raises BatchTimeout."""
-        patience = _Patience(self._spec, self._client)
+    def next_batch(
+        self,
+        step: int,
+        *,
+        settle: Callable[[Batch], Header],
+        remind: Callable[[], None],
+        stopping: Callable[[], bool],
+    ) -> Batch | None:
+        """The batch of `step`; None when stopping. Raises BatchTimeout.
+
+        Drops met on the way are settled at once; `remind` is called about every second.
+        """
+        patience = _Patience(self._spec, self._client, remind)
         while not stopping():
             self._read()
             if self._must_wait(step) and not patience.staleness_is_over():
@@ -74,9 +84,10 @@ class BatchWait:
 class _Patience:
     """The deadlines of one wait."""
 
-    def __init__(self, spec: JobSpec, client: Client) -> None:
+    def __init__(self, spec: JobSpec, client: Client, remind: Callable[[], None]) -> None:
         self._spec = spec
         self._jobs = Jobs(client)
+        self._remind = remind
         self._started = self._deadline_from = time.monotonic()
         self._next_check = 0.0
 
@@ -86,7 +97,8 @@ class _Patience:
     def check(self, what: str) -> None:
         now = time.monotonic()
         if now >= self._next_check:
-            self._next_check = now + REPLICA_CHECK_SECONDS
+            self._next_check = now + CHECK_SECONDS
+            self._remind()
             job = self._jobs.get(self._spec.job_id)
             if job.rollout_workers == 0 or job.reward_workers == 0:
                 self._deadline_from = now

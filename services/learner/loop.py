@@ -31,7 +31,7 @@ from services.store.steps import Checkpoints, Steps
 from services.trajectories import streams
 from services.trajectories.codec import decode_group
 from services.trajectories.progress import Progress
-from services.weights.canary import canary_tokens
+from services.weights.canary import canary_tokens, compute
 from services.weights.file_store import collect_garbage, publish, versions
 from services.weights.manifest import Canary
 
@@ -67,6 +67,7 @@ class Learner:
         self._epoch = self._journal.claim_epoch()
         self._policy = Policy(self._layout.model(self._spec.model), _device())
         self._trainer = Trainer(self._spec, self._policy)
+        self._canary_tokens = canary_tokens(self._policy.vocab_size, derived_seed(self._spec.seed, "canary"))
         self._restore()
         self._publish()
         if self.step == 0 and self._spec.evaluation is not None:
@@ -119,7 +120,7 @@ class Learner:
             )
 
     def _assert_training(self) -> None:
-        """Tell Redis what the journal says of finished numbers; also when its memory got shorter while we live."""
+        """Tell Redis what the journal says of finished numbers."""
         self._progress.assert_training(
             self._spec.job_id,
             epoch=self._epoch,
@@ -128,13 +129,20 @@ class Learner:
             numbers=finished_numbers(self._headers),
         )
 
-    def _one_step(self) -> None:
+    def _remind(self) -> None:
+        """Assert again what Redis has forgotten while we live: nothing is dispatched before it knows."""
         known = self._progress.read(self._spec.job_id)
         if known.asserted_epoch < self._epoch or known.next_step < self.step:
+            log.warning("redis_forgot", next_step=known.next_step, step=self.step)
             self._assert_training()
+            self._enter(self.phase)
+        if known.policy_version < self.version:
+            self._name_published()
+
+    def _one_step(self) -> None:
         self._enter("waiting_for_batch")
         waiting_since = time.time()
-        batch = self._wait.next_batch(self.step, settle=self._settle, stopping=lambda: self._stop)
+        batch = self._wait.next_batch(self.step, settle=self._settle, remind=self._remind, stopping=lambda: self._stop)
         if batch is None:
             return
         started = time.time()
@@ -174,20 +182,23 @@ class Learner:
         stored = max(versions(self._folder.weights), default=0)
         known = self._progress.read(self._spec.job_id).policy_version
         self.version = max(self.version, stored, known) + 1
-        tokens = canary_tokens(self._policy.vocab_size, derived_seed(self._spec.seed, "canary"))
-        path = publish(
+        tokens = self._canary_tokens
+        self._published = publish(
             self._folder.weights,
             self._policy.tensors(),
             version=self.version,
             step=self.step,
-            canary=Canary(token_ids=tokens, logprobs=self._policy.sequence_logprobs(tokens)),
+            canary=Canary(token_ids=tokens, logprobs=compute(self._policy.model, tokens)),
             model_files=self._policy.folder,
             dtype=getattr(torch, self._spec.rollout.dtype),
         )
-        self._progress.publish(
-            self._spec.job_id, epoch=self._epoch, version=self.version, step=self.step, path=str(path)
-        )
+        self._name_published()
         collect_garbage(self._folder.weights, keep=KEEP_VERSIONS)
+
+    def _name_published(self) -> None:
+        """Tell Redis where the newest weights are; repeating it changes nothing."""
+        path = str(self._published)
+        self._progress.publish(self._spec.job_id, epoch=self._epoch, version=self.version, step=self.step, path=path)
 
     def _report(self, header: Header, figures: dict[str, Any], *, started: float, replayed: bool) -> None:
         record = {
@@ -230,12 +241,11 @@ class Learner:
     def _export(self) -> None:
         self._enter("exporting")
         self._policy.export(self._folder.export)
-        self._progress.set(self._spec.job_id, exported=str(self._folder.export))
         self._enter("finished")
 
     def _enter(self, phase: str) -> None:
         self.phase = phase
-        self._progress.set(self._spec.job_id, phase=phase, phase_since=time.time())
+        self._progress.set(self._spec.job_id, phase=phase)
 
 
 def _device() -> torch.device:

@@ -79,14 +79,6 @@ class Policy:
             ).logits[:, :-1]
         return token_logprobs(logits, batch.completion_ids, temperature)
 
-    def sequence_logprobs(self, token_ids: list[int]) -> list[float]:
-        """Log-probs at temperature 1 of tokens 1.. given those before: the canary's expected answer."""
-        ids = torch.tensor([token_ids], device=self.device)
-        with torch.no_grad(), torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self._autocast):
-            logits = self.model(input_ids=ids, use_cache=False).logits[:, :-1]
-            values: list[float] = token_logprobs(logits, ids[:, 1:], 1.0)[0].tolist()
-        return values
-
     def export(self, folder: Path) -> None:
         """Write a plain Hugging Face folder, whole or not at all; what was there before is replaced."""
         temporary = folder.with_name(f".{folder.name}.tmp")

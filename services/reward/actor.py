@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from concurrent.futures import ThreadPoolExecutor
 
@@ -24,15 +25,12 @@ class RewardProcess:
         self._worker = RewardWorker(spec, worker_id, client, Layout.from_environment())
         self._loop = ThreadPoolExecutor(1).submit(self._worker.run)
 
-    def run(self) -> str:
-        """Wait for the loop: "drained", or what it raised."""
-        return self._loop.result()
+    async def run(self) -> str:
+        """Wait for the loop: "drained", or what it raised. Async, so that waiting controllers take no thread."""
+        return await asyncio.wrap_future(self._loop)
 
-    def drain(self) -> None:
+    async def drain(self) -> None:
         self._worker.drain()
 
-    def ping(self) -> bool:
-        return True
 
-
-RewardActor = ray.remote(num_cpus=0, max_restarts=0, max_concurrency=16)(RewardProcess)
+RewardActor = ray.remote(num_cpus=0, max_restarts=0, max_task_retries=0)(RewardProcess)

@@ -33,7 +33,6 @@ class RolloutProcess:
 
         engine = VllmEngine(spec.rollout, seed=spec.seed)
         self._worker = RolloutWorker(spec, worker_id, connect(os.environ["SSPO_REDIS_URL"]), engine)
-        self._id = worker_id
         self._loop: asyncio.Task[str] | None = None
 
     async def run(self) -> str:
@@ -45,11 +44,7 @@ class RolloutProcess:
     async def drain(self) -> None:
         self._worker.drain()
 
-    async def ping(self) -> bool:
-        return True
-
     async def _work(self) -> str:
-        structlog.contextvars.bind_contextvars(process=self._id)  # Ray calls methods in contexts of their own
         try:
             return await self._worker.run()
         except BaseException:  # the process's boundary, and a cancelled call of a dying engine is one too

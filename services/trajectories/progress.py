@@ -34,9 +34,6 @@ class ProgressRecord:
     published_path: str = ""
     phase: str = ""
     """What the learner does: starting, replaying, waiting_for_batch, training, publishing, finished, ..."""
-    phase_since: float = 0.0
-    exported: str = ""
-    """Folder of the exported model, once training is done."""
     evaluation_step: int = -1
     """Newest step for which the learner asked for an evaluation."""
     trained_tokens: int = 0
@@ -58,7 +55,7 @@ class Progress:
         )
 
     def set(self, job_id: str, **fields: str | int | float) -> None:
-        """Write plain fields of the record (phase, exported, evaluation_step)."""
+        """Write plain fields of the record (phase, evaluation_step, trained_tokens)."""
         mapping: Any = fields
         self._client.hset(keys.progress(job_id), mapping=mapping)
 
@@ -70,12 +67,11 @@ class Progress:
         next_step: int,
         numbers: Mapping[str, Sequence[int]],
         entry_ids: Sequence[str],
-        fields: Mapping[str, str | int] | None = None,
     ) -> None:
         """Finish numbers by outcome ("trained" or a drop reason), remove their entries. Idempotent; raises Fenced."""
         key_list = [keys.progress(job_id), keys.finished(job_id), keys.stream(job_id, "scored"), keys.deaths(job_id)]
         named, entries = json.dumps(numbers), json.dumps(list(entry_ids))
-        self._fenced("finish", key_list, [epoch, next_step, named, entries, json.dumps(fields or {})])
+        self._fenced("finish", key_list, [epoch, next_step, named, entries])
 
     def assert_training(
         self, job_id: str, *, epoch: int, next_step: int, cursor_at_least: int, numbers: Mapping[str, Sequence[int]]

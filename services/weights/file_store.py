@@ -19,6 +19,7 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor
 
+from services.files import fsync_folder
 from services.weights.fingerprint import write_hashed
 from services.weights.manifest import HEAD, MANIFEST_FILE, TENSORS_FILE, Canary, Manifest
 
@@ -82,13 +83,13 @@ def publish(
     for name in _COPIED:
         if name == "config.json" or (model_files / name).exists():
             _write(temporary / name, (model_files / name).read_bytes())
-    _sync_folder(temporary)
+    fsync_folder(temporary)
     try:
         os.rename(temporary, final)
     except OSError as error:
         shutil.rmtree(temporary, ignore_errors=True)
         raise VersionExists(f"version {version} is already in {root}") from error
-    _sync_folder(root)
+    fsync_folder(root)
     return final
 
 
@@ -96,11 +97,6 @@ def versions(root: Path) -> dict[int, Path]:
     """Published versions and their folders, oldest first."""
     found = {int(m[1]): path for path in root.glob("v*") if (m := _VERSION.fullmatch(path.name))}
     return dict(sorted(found.items()))
-
-
-def newest(root: Path) -> Path | None:
-    """Folder of the highest version, or None."""
-    return next(reversed(versions(root).values()), None)
 
 
 def read_manifest(folder: Path) -> Manifest:
@@ -163,14 +159,6 @@ def _write(path: Path, data: bytes) -> None:
         file.write(data)
         file.flush()
         os.fsync(file.fileno())
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _age_seconds(path: Path) -> float:

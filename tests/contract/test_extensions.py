@@ -61,9 +61,7 @@ def test_a_new_job_says_what_it_waits_for(http: httpx.Client, create: Create) ->
 def test_a_running_job_shows_progress_workers_and_drift(http: httpx.Client, client: Client, create: Create) -> None:
     job_id = create()
     Progress(client).publish(job_id, epoch=1, version=4, step=3, path="/w")
-    Progress(client).finish(
-        job_id, epoch=1, next_step=3, numbers={"trained": [0, 1], "stale": [2]}, entry_ids=[], fields={}
-    )
+    Progress(client).finish(job_id, epoch=1, next_step=3, numbers={"trained": [0, 1], "stale": [2]}, entry_ids=[])
     client.set(keys.cursor(job_id), 3)
     Registry(client).put(job_id, worker("rollout-0", "rollout", engine_key="secret"))
     Steps(client).put(job_id, 2, STEP)
@@ -207,8 +205,8 @@ def test_the_metrics_page_shows_jobs_from_the_store(url: str, client: Client, cr
         next_step=3,
         numbers={"trained": [0, 1], "stale": [2]},
         entry_ids=[],
-        fields={"trained_tokens": 99},
     )
+    Progress(client).set(job_id, trained_tokens=99)
     client.set(keys.cursor(job_id), 4)
     client.xadd(keys.stream(job_id, "scored"), {"number": 3})
     Registry(client).put(job_id, worker("rollout-0", "rollout", version=2))

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import threading
+import time
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -124,6 +127,23 @@ def test_a_shorter_memory_of_redis_is_asserted_again(client: Client, layout: Lay
     assert Progress(client).read(spec.job_id).policy_version > 3, "versions go on growing from the disk"
 
 
+def test_a_waiting_learner_reminds_a_redis_that_forgot(client: Client, layout: Layout, groups: list[bytes]) -> None:
+    spec = job_spec()
+    fill(client, spec, groups[:2])
+    learner = Learner(spec, client, layout)
+    ended: list[str] = []
+    thread = threading.Thread(target=lambda: ended.append(learner.run()), daemon=True)
+    thread.start()
+    _wait_for(lambda: learner.phase == "waiting_for_batch" and learner.step == 1)
+    before = Progress(client).read(spec.job_id)
+    client.delete(keys.progress(spec.job_id), keys.finished(spec.job_id))
+    _wait_for(lambda: Progress(client).read(spec.job_id) == replace(before, trained_tokens=0))
+    assert Ledger(client).snapshot(spec.job_id).trained == 2
+    learner.stop()
+    thread.join(20)
+    assert ended == ["drained"]
+
+
 def test_non_finite_updates_are_skipped_counted_and_fail_the_job_in_the_end(
     client: Client, layout: Layout, groups: list[bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -144,6 +164,13 @@ def test_waiting_for_a_batch_has_a_deadline(client: Client, layout: Layout, grou
     fill(client, spec, groups[:1])
     with pytest.raises(BatchTimeout, match="1 of 2 groups"):
         Learner(spec, client, layout).run()
+
+
+def _wait_for(what: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 30
+    while not what():
+        assert time.monotonic() < deadline, "waited too long"
+        time.sleep(0.05)
 
 
 def _rename(payload: bytes, job_id: str) -> bytes:

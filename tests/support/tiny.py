@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from services.layout import Layout
-from services.spec import EvaluationSpec, JobSpec, LearnerSpec, RewardSpec, RolloutSpec
+from services.spec import JobSpec, LearnerSpec, RewardSpec, RolloutSpec
 from services.store.client import Client
 from services.store.jobs import JobRecord, Jobs
 from services.trajectories.codec import encode, floats, ints, mask
@@ -53,7 +53,6 @@ def job_spec(job_id: str = "ftjob-1", **learner: Any) -> JobSpec:
         rollout=RolloutSpec(group_size=4, max_tokens=6),
         learner=LearnerSpec(**settings),
         reward=RewardSpec(),
-        evaluation=None if "evaluation" not in learner else EvaluationSpec(),
     )
 
 

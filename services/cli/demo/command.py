@@ -48,8 +48,11 @@ def run(data: Path, steps: int | None, prepare_only: bool, seed: int) -> None:
         with service(data) as starting:  # starts up while the model is made
             starting.check()
             prepared = prepare(data, seed, steps)
-            before = _measure(prepared.model, prepared, seed)
-            rose = _train(console, starting.ready(), prepared, before, seed)
+            with _measure(prepared.model, prepared, seed) as before:
+                try:
+                    rose = _train(console, starting.ready(), prepared, before, seed)
+                finally:
+                    before.kill()
     except (DemoFailed, ServiceDidNotStart, NotPrepared) as error:
         console.print(f"[red]{error}[/red]")
         raise typer.Exit(1) from error

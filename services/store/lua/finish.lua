@@ -1,5 +1,5 @@
 -- The learner finished numbers (trained or dropped): idempotent by the bitmap, fenced by the epoch.
--- KEYS: progress, finished bitmap, scored, deaths. ARGV: epoch, next step, numbers JSON {reason: [n..]}, entry ids JSON [..], fields JSON
+-- KEYS: progress, finished bitmap, scored, deaths. ARGV: epoch, next step, numbers JSON {reason: [n..]}, entry ids JSON [..]
 local known = tonumber(redis.call('HGET', KEYS[1], 'epoch') or '0')
 if known > tonumber(ARGV[1]) then return redis.error_reply('FENCED epoch ' .. ARGV[1] .. ' is behind ' .. known) end
 for reason, numbers in pairs(cjson.decode(ARGV[3])) do
@@ -15,5 +15,4 @@ redis.call('HSET', KEYS[1], 'epoch', ARGV[1])
 if tonumber(redis.call('HGET', KEYS[1], 'next_step') or '0') < tonumber(ARGV[2]) then
   redis.call('HSET', KEYS[1], 'next_step', ARGV[2])
 end
-for field, value in pairs(cjson.decode(ARGV[5])) do redis.call('HSET', KEYS[1], field, value) end
 return 1

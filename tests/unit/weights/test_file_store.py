@@ -19,7 +19,6 @@ from services.weights.file_store import (
     VersionGone,
     collect_garbage,
     held,
-    newest,
     publish,
     read_manifest,
     versions,
@@ -121,16 +120,14 @@ def test_a_publisher_that_dies_leaves_no_version(
     with pytest.raises(KeyboardInterrupt):
         publish_version(root, model_files, 1)
     monkeypatch.undo()
-    assert newest(root) is None
-    assert publish_version(root, model_files, 1) == newest(root)
+    assert versions(root) == {}
+    assert {1: publish_version(root, model_files, 1)} == versions(root)
 
 
-def test_newest_is_by_number(root: Path, model_files: Path) -> None:
-    assert newest(root) is None
+def test_versions_are_ordered_by_number(root: Path, model_files: Path) -> None:
     for version in (9, 10, 2):
         publish_version(root, model_files, version)
     assert list(versions(root)) == [2, 9, 10]
-    assert newest(root) == root / "v00000010"
 
 
 def test_garbage_is_all_but_the_newest(root: Path, model_files: Path) -> None:
