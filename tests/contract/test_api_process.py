@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -67,9 +68,16 @@ def test_a_process_without_settings_says_what_is_missing() -> None:
     assert "SSPO_DATA is not set" in done.stderr
 
 
-def test_many_clients_at_once_are_all_served(http: httpx.Client, create: Callable[..., str], client: Client) -> None:
+def test_many_clients_at_once_are_all_served(
+    url: str, http: httpx.Client, body: dict[str, Any], client: Client
+) -> None:
+    def serve_one(number: int) -> tuple[str, int]:
+        # A client of its own: one shared by threads may close a connection that another thread was just given.
+        with httpx.Client(base_url=url, headers=http.headers, timeout=40, verify=False) as own:
+            made = own.post("/v1/fine_tuning/jobs", json=body | {"metadata": {"n": str(number)}}).json()["id"]
+            return made, own.get(f"/v1/x/jobs/{made}").status_code
+
     with ThreadPoolExecutor(64) as pool:
-        made = list(pool.map(lambda number: create(metadata={"n": str(number)}), range(200)))
-        answers = list(pool.map(lambda job_id: http.get(f"/v1/x/jobs/{job_id}").status_code, made))
+        made, answers = zip(*pool.map(serve_one, range(200)), strict=True)
     assert len(set(made)) == len(Jobs(client).ids()) == 200
-    assert answers == [200] * 200
+    assert set(answers) == {200}

@@ -9,8 +9,15 @@ import pytest
 from tests.support.service import RunningService
 
 
+@pytest.fixture
+def service(running_service: RunningService) -> Iterator[RunningService]:
+    """The running service; a job that a failed test leaves behind is cancelled, so that the next test has its turn."""
+    yield running_service
+    running_service.cancel_jobs()
+
+
 @pytest.fixture(scope="session")
-def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningService]:
+def running_service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningService]:
     """`sspo up`, started once, with the demo's model and files prepared beside it."""
     running = RunningService(tmp_path_factory.mktemp("service"))
     running.prepare()

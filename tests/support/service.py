@@ -69,6 +69,13 @@ class RunningService:
                 body[name] = value
         return self.client.fine_tuning.jobs.create(**body, extra_body={"x_sspo": extension}).id
 
+    def cancel_jobs(self) -> None:
+        """Cancel every job that has not ended."""
+        for job in self.client.fine_tuning.jobs.list():
+            if job.status not in ("succeeded", "failed", "cancelled"):
+                self.client.fine_tuning.jobs.cancel(job.id)
+                self.wait_for_end(job.id)
+
     def view(self, job_id: str) -> dict[str, Any]:
         """`GET /v1/x/jobs/{id}`; a killed API is waited for."""
         deadline = time.monotonic() + 30
