@@ -13,8 +13,10 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, field_validator, model_validator
 
-from sspo_core.config import OBJECTIVES
+from sspo_core.config import OBJECTIVES, AdvantageKind, CorrectionConfig
 
+SUPPLIED = frozenset({"reference"})
+"""What the learner can give an objective that asks for more than log-probs and advantages."""
 SUPPORT_CHANGING = ("top_p", "top_k", "min_p", "presence_penalty", "frequency_penalty", "repetition_penalty")
 
 
@@ -66,7 +68,15 @@ class LearnerSpec(StrictModel):
     """Optimiser updates over which the learning rate rises linearly."""
     weight_decay: float = Field(default=0.0, ge=0)
     max_grad_norm: float = Field(default=1.0, gt=0)
-    advantage: Literal["group_std", "group_mean", "leave_one_out"] = "group_std"
+    advantage: AdvantageKind = "group_std"
+    """A job that doesn't say gets its objective's own: Dr. GRPO's is group_mean, for example."""
+    drop_uninformative_groups: bool = False
+    """Drop groups whose rewards are all equal (as `filtered`) and sample others; else they are trained with A = 0."""
+    proximal_logprobs: bool = False
+    """Recompute the log-probs of the policy at the start of every step: ratios are then policy/proximal, and
+    proximal/behaviour is a weight of its own (`corrections`). Costs one more forward pass."""
+    corrections: dict[str, Any] = Field(default_factory=dict)
+    """Off-policy corrections, fields of `sspo_core.CorrectionConfig`; empty: none."""
     max_staleness: int = Field(default=2, ge=0, le=1024)
     """Steps. A group whose oldest token is older is dropped, or waited for (`staleness_policy`)."""
     staleness_policy: Literal["drop", "wait"] = "drop"
@@ -81,6 +91,11 @@ class LearnerSpec(StrictModel):
     """CPU threads of the learner."""
     wait_seconds: float = Field(default=600.0, gt=0)
     """Deadline of every wait on a machine: first batch, next batch, staleness."""
+
+    @field_validator("corrections")
+    @classmethod
+    def _known_corrections(cls, value: dict[str, Any]) -> dict[str, Any]:
+        return dataclasses.asdict(corrections_config(value))
 
 
 class RewardSpec(StrictModel):
@@ -112,15 +127,24 @@ class ExtensionSpec(StrictModel):
     reward: RewardSpec = RewardSpec()
     evaluation: EvaluationSpec = EvaluationSpec()
 
+    @model_validator(mode="after")
+    def _corrections_have_a_weight(self) -> ExtensionSpec:
+        corrections = corrections_config(self.learner.corrections)
+        weighs = corrections.importance != "full"
+        if weighs and not self.learner.proximal_logprobs and objective_config(self.objective).has_ratio:
+            raise ValueError(
+                f"learner.corrections.importance: {corrections.importance!r} weighs proximal/behaviour, so it needs "
+                "learner.proximal_logprobs: without them the objective's own ratio is policy/behaviour already"
+            )
+        return self
+
     @field_validator("objective")
     @classmethod
     def _known_objective(cls, value: dict[str, Any]) -> dict[str, Any]:
         config = objective_config(value)
-        needs = sorted(config.needs)
-        if needs:
-            raise ValueError(f"name: {value['name']} needs {', '.join(needs)}, which the learner can't supply yet")
-        if getattr(config, "kl_coefficient", 0.0) > 0:
-            raise ValueError("kl_coefficient: a penalty needs a reference policy, which the learner can't supply yet")
+        missing = sorted(config.needs - SUPPLIED)
+        if missing:
+            raise ValueError(f"name: {value['name']} needs {', '.join(missing)}, which the learner can't supply yet")
         return {"name": value.get("name", "sspo"), **dataclasses.asdict(config)}
 
 
@@ -149,10 +173,19 @@ def objective_config(block: dict[str, Any]) -> Any:
     name = fields.pop("name", "sspo")
     if name not in OBJECTIVES:
         raise ValueError(f"name: unknown objective {name!r}; known: {sorted(OBJECTIVES)}")
-    config = OBJECTIVES[name]
+    return _core_config(OBJECTIVES[name], fields, f"objective {name!r}")
+
+
+def corrections_config(fields: dict[str, Any]) -> CorrectionConfig:
+    """The off-policy corrections for these fields. Raises ValueError naming the field."""
+    config: CorrectionConfig = _core_config(CorrectionConfig, fields, "the corrections")
+    return config
+
+
+def _core_config(config: Any, fields: dict[str, Any], whose: str) -> Any:
     unknown = sorted(set(fields) - {field.name for field in dataclasses.fields(config)})
     if unknown:
-        raise ValueError(f"{unknown[0]}: no such field of objective {name!r}")
+        raise ValueError(f"{unknown[0]}: no such field of {whose}")
     try:
         return TypeAdapter(config).validate_python(fields)
     except ValidationError as error:

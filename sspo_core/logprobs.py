@@ -118,15 +118,18 @@ class _LinearLogprobs(torch.autograd.Function):
                 log_sums.append(log_sum)
                 entropies.append(entropy_N)
         nothing = [hidden.new_empty(0, dtype=problem.dtype)]
-        ctx.problem, ctx.has_entropy = problem, entropy
+        ctx.problem = problem
+        ctx.set_materialize_grads(False)  # an entropy that is only looked at costs nothing on the way back
         log_sum_N, entropy_N = torch.cat(log_sums or nothing), torch.cat(entropies or nothing)
         ctx.save_for_backward(hidden, weight, targets, log_sum_N, entropy_N)
         return torch.cat(logprobs or nothing), entropy_N
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad_logprobs: Tensor, grad_entropies: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, grad_logprobs: Tensor | None, grad_entropies: Tensor | None) -> tuple[Tensor | None, ...]:
         hidden, weight, targets, log_sum, entropies = ctx.saved_tensors
+        if grad_logprobs is None:
+            grad_logprobs = torch.zeros_like(log_sum)
         problem: _Problem = ctx.problem
         needs_hidden, needs_weight = ctx.needs_input_grad[:2]
         grad_hidden = torch.zeros_like(hidden, dtype=problem.dtype) if needs_hidden else None
@@ -139,8 +142,8 @@ class _LinearLogprobs(torch.autograd.Function):
                     targets[rows],
                     grad_logprobs[rows].unsqueeze(1),
                     log_sum[rows].unsqueeze(1),
-                    grad_entropies[rows].unsqueeze(1) if ctx.has_entropy else None,
-                    entropies[rows].unsqueeze(1) if ctx.has_entropy else None,
+                    None if grad_entropies is None else grad_entropies[rows].unsqueeze(1),
+                    None if grad_entropies is None else entropies[rows].unsqueeze(1),
                 )
                 for column in columns:
                     head = problem.cast(weight[column])

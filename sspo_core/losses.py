@@ -12,19 +12,11 @@ from torch import Tensor
 
 from sspo_core.aggregation import AGGREGATIONS
 from sspo_core.config import CorrectionConfig, KLEstimator, ObjectiveConfig
-from sspo_core.corrections import Correction, correct, ratio_of
-from sspo_core.counts import (
-    GateReadings,
-    correction_counts,
-    entropy_counts,
-    gate_counts,
-    ratio_counts,
-    reference_counts,
-)
-from sspo_core.diagnostics import State
-from sspo_core.objectives import Composition, compose
+from sspo_core.corrections import correct, ratio_of
+from sspo_core.objectives import compose
 from sspo_core.ratios import LogRatios, log_ratios
-from sspo_core.surrogates import Signal, Value
+from sspo_core.readings import by_bucket, readings_of
+from sspo_core.surrogates import Signal
 from sspo_core.types import LossInputs, LossOutputs
 
 NO_CORRECTION = CorrectionConfig()
@@ -60,7 +52,9 @@ def policy_loss(
         cost_BT = cost_BT + config.kl_coefficient * KL_ESTIMATORS[config.kl_estimator](ratios.reference)
     share_BT = AGGREGATIONS[composition.aggregation](ratios.mask, cost_BT.dtype, inputs.denominators)
     loss = torch.where(ratios.mask, share_BT / composition.norm_tokens * cost_BT, 0.0).sum()
-    return LossOutputs(loss=loss, metrics=_metrics(inputs, composition, signal, value, correction, corrections))
+    readings = readings_of(inputs, composition, signal, value, correction, corrections)
+    metrics, buckets = by_bucket(readings, inputs.buckets)
+    return LossOutputs(loss=loss, metrics=metrics, buckets=buckets)
 
 
 KL_ESTIMATORS: dict[KLEstimator, Callable[[Tensor], Tensor]] = {
@@ -75,34 +69,3 @@ def _advantages(inputs: LossInputs, ratios: LogRatios) -> Tensor:
     """[B, T], detached, 0 outside the mask."""
     given = inputs.advantages.detach().to(ratios.policy.dtype)
     return torch.where(ratios.mask, given if given.ndim == 2 else given[:, None], 0.0)
-
-
-@torch.no_grad()
-def _metrics(
-    inputs: LossInputs,
-    composition: Composition,
-    signal: Signal,
-    value: Value,
-    correction: Correction,
-    corrections: CorrectionConfig,
-) -> State:
-    ratios, mask_BT = signal.ratios, signal.ratios.mask
-    readings = GateReadings(
-        log_ratio=signal.ratio,
-        weight=value.weight,
-        h=value.h,
-        update=value.applied if composition.mean.per_sequence else value.applied * torch.exp(-signal.ratio),
-        applied=correction.weight * value.applied,
-        advantages=signal.advantages,
-    )
-    named = ratio_counts(ratios.drift, mask_BT) | gate_counts(readings, mask_BT)
-    named["nonfinite_tokens"] = ratios.nonfinite_tokens
-    if correction.importance is not None:
-        named |= correction_counts(correction.importance, correction.altered, mask_BT)
-    if corrections.rejects:
-        named |= {"rejected_sequences": correction.rejected.sum(), "judged_sequences": named["sequences"]}
-    if ratios.reference is not None:
-        named |= reference_counts(ratios.reference, mask_BT)
-    if inputs.entropy is not None:
-        named |= entropy_counts(inputs.entropy, mask_BT)
-    return State.of(named)

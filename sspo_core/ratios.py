@@ -29,8 +29,8 @@ class LogRatios:
 
     mask: Tensor
     """The given mask without the tokens whose log-probs are not finite."""
-    nonfinite_tokens: Tensor
-    """Scalar: how many those were."""
+    nonfinite: Tensor
+    """Boolean: those tokens."""
     logprobs: Tensor
     """Of the policy; carries the gradient."""
     policy: Tensor
@@ -66,7 +66,7 @@ def log_ratios(inputs: LossInputs) -> LogRatios:
     proximal = None if given[2] is None else clean(given[2])
     return LogRatios(
         mask=mask,
-        nonfinite_tokens=(wanted & ~mask).sum(),
+        nonfinite=wanted & ~mask,
         logprobs=policy,
         policy=clamped(policy - (behaviour if proximal is None else proximal)),
         drift=policy.detach() - behaviour,

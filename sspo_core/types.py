@@ -7,8 +7,8 @@ update as the trainer recomputes it, `reference` what a KL penalty holds the pol
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 from torch import Tensor
 
@@ -63,6 +63,8 @@ class LossInputs:
     """[B], log Z of the prompt, for `flowrl`; receives a gradient too, from sequences with an unmasked token."""
     entropy: Tensor | None = None
     """Of the policy at every token; only counted."""
+    buckets: Sequence[int] | None = None
+    """[B] plain integers, such as a sequence's staleness: every bucket's metrics are counted apart as well."""
 
     def __post_init__(self) -> None:
         shape = self.policy_logprobs.shape
@@ -74,6 +76,8 @@ class LossInputs:
                 raise ValueError(f"{name}: must be {tuple(shape)} as policy_logprobs, got {tuple(value.shape)}")
         if self.advantages.shape not in (shape, shape[:1]):
             raise ValueError(f"advantages: must be [B] or [B, T] of {tuple(shape)}, got {tuple(self.advantages.shape)}")
+        if self.buckets is not None and len(self.buckets) != shape[0]:
+            raise ValueError(f"buckets: must be {shape[0]} integers, got {len(self.buckets)}")
         if self.log_partition is not None and self.log_partition.shape != shape[:1]:
             raise ValueError(f"log_partition: must be {tuple(shape[:1])}, got {tuple(self.log_partition.shape)}")
         for name in ("policy_logprobs", "behaviour_logprobs", "proximal_logprobs", "reference_logprobs", "entropy"):
@@ -90,3 +94,5 @@ class LossOutputs:
     """Scalar, to be minimised; losses of micro-batches with the same denominators add up."""
     metrics: Mapping[str, Tensor]
     """Detached additive state, on the loss's device: give it to `RatioDiagnostics`, merge, then read `figures()`."""
+    buckets: Mapping[int, Mapping[str, Tensor]] = field(default_factory=dict)
+    """The same of every bucket of the inputs; they add up to `metrics`."""

@@ -114,6 +114,7 @@ def _learner(request: CreateJob, known: Known) -> LearnerSpec:
     rate = asked.learning_rate_multiplier
     learner = _fill(
         given,
+        advantage=objective_config((request.x_sspo or ExtensionSpec()).objective).advantage,
         batch_size=asked.batch_size,
         learning_rate=None if rate is None else rate * LearnerSpec().learning_rate,
     )

@@ -9,9 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+import torch
+
 from services.trajectories.codec import MalformedMessage, decode_group, oldest_step
 from services.trajectories.ledger import DropReason
 from services.trajectories.streams import Entry
+from sspo_core import informative
 from sspo_proto.trajectory_pb2 import Group
 
 
@@ -40,10 +43,19 @@ class Batch:
 class Assembler:
     """Collects scored groups until a batch is complete."""
 
-    def __init__(self, job_id: str, batch_size: int, max_staleness: int, finished: Iterable[int] = ()) -> None:
+    def __init__(
+        self,
+        job_id: str,
+        batch_size: int,
+        max_staleness: int,
+        finished: Iterable[int] = (),
+        *,
+        drop_uninformative: bool = False,
+    ) -> None:
         self._job_id = job_id
         self._batch_size = batch_size
         self._max_staleness = max_staleness
+        self._drop_uninformative = drop_uninformative
         self._finished = set(finished)
         self._waiting: dict[int, ScoredGroup] = {}
         self._dropped: dict[str, list[int]] = {}
@@ -76,6 +88,8 @@ class Assembler:
             self._drop(entry.number, entry.id, DropReason.MALFORMED)
         elif not all(trajectory.HasField("reward") for trajectory in group.trajectories):
             self._drop(entry.number, entry.id, DropReason.GRADER_FAILED)
+        elif self._drop_uninformative and not _informative(group):
+            self._drop(entry.number, entry.id, DropReason.FILTERED)
         else:
             scored = ScoredGroup(entry.number, oldest_step(group), entry.payload, group, entry.id)
             self._waiting[entry.number] = scored
@@ -101,6 +115,11 @@ class Assembler:
         self._finished.add(number)
         self._dropped.setdefault(reason.value, []).append(number)
         self._settled.append(entry_id)
+
+
+def _informative(group: Group) -> bool:
+    rewards = torch.tensor([[trajectory.reward.value for trajectory in group.trajectories]], dtype=torch.float64)
+    return bool(informative(rewards).any())
 
 
 def _known_reason(reason: str) -> DropReason:

@@ -1,19 +1,22 @@
 """Groups to tensors: micro-batches under a token budget.
 
-Layout of a row: left padding, prompt, completion, right padding, so that completions of all rows start at the same
-column and only their logits are computed. Everything is decided by the groups alone (no randomness), so that a replay
-builds the same tensors.
+A sequence is prompt and completion; how sequences lie together is `sspo_core.packing`'s business. The model sees all
+of a micro-batch's tokens, the loss only its completions: `positions` are the places whose next token is one of a
+completion. Everything is decided by the groups alone (no randomness), so that a replay builds the same tensors.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
+from itertools import accumulate
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from services.trajectories.codec import read_floats, read_ints, read_mask
+from sspo_core import packing
 from sspo_proto.trajectory_pb2 import Group
 
 
@@ -27,6 +30,9 @@ class TrainingSequence:
     loss_mask: Tensor
     advantage: float
     staleness: int
+    """Steps."""
+    proximal_logprobs: Tensor | None = None
+    """Of the policy at the start of the step, where they are asked for."""
 
     @property
     def tokens(self) -> int:
@@ -35,25 +41,46 @@ class TrainingSequence:
 
 @dataclass(frozen=True)
 class MicroBatch:
-    """Padded tensors of B rows: P prompt columns, T completion columns."""
+    """B sequences: tokens as the model takes them, the rest [B, T] with T the longest completion."""
 
+    plan: packing.MicroBatch
     input_ids: Tensor
-    """[B, P + T] int64."""
-    attention_mask: Tensor
-    """[B, P + T] int64, 0 on padding."""
-    completion_ids: Tensor
-    """[B, T] int64."""
+    """int64 of the plan's shape."""
+    position_ids: Tensor
+    """int64 of the plan's shape."""
+    positions: Tensor
+    """[N] int64, into the flattened `input_ids`: where the next token is one of a completion."""
+    targets: Tensor
+    """[N] int64: those tokens."""
+    completion_lengths: tuple[int, ...]
+    """[B], summing to N."""
     behaviour_logprobs: Tensor
     """[B, T] float32, 0 on padding."""
     mask: Tensor
     """[B, T] bool: action tokens."""
     advantages: Tensor
     """[B] float32."""
-    staleness: Tensor
-    """[B] int64, steps."""
+    staleness: tuple[int, ...]
+    """[B], steps; on the host, since it only sorts the diagnostics."""
+    proximal_logprobs: Tensor | None = None
+    """[B, T]."""
 
     def to(self, device: torch.device) -> MicroBatch:
-        return MicroBatch(**{name: getattr(self, name).to(device) for name in self.__dataclass_fields__})
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        moved: dict[str, Any] = {name: v.to(device) for name, v in values.items() if isinstance(v, Tensor)}
+        return replace(self, **moved)
+
+    def padded(self, values: Tensor) -> Tensor:
+        """[N] values of completion tokens as [B, T], 0 on padding."""
+        return _pad(torch.split(values, list(self.completion_lengths)))
+
+    def kernel_arguments(self) -> dict[str, Any]:
+        """What a variable-length attention kernel needs to keep the sequences of a pack apart."""
+        if self.plan.layout == "padded":
+            return {}
+        edges = self.plan.cu_seqlens(self.input_ids.device)
+        longest = self.plan.longest
+        return {"cu_seq_lens_q": edges, "cu_seq_lens_k": edges, "max_length_q": longest, "max_length_k": longest}
 
 
 def sequences(group: Group, advantages: Sequence[float], step: int) -> list[TrainingSequence]:
@@ -75,45 +102,43 @@ def sequences(group: Group, advantages: Sequence[float], step: int) -> list[Trai
     return rows
 
 
-def micro_batches(rows: Sequence[TrainingSequence], token_budget: int) -> Iterator[MicroBatch]:
-    """Rows of similar length together, each micro-batch at most `token_budget` padded tokens (or one row)."""
-    ordered = sorted(range(len(rows)), key=lambda i: (rows[i].tokens, i))
-    chosen: list[TrainingSequence] = []
-    prompt = completion = 0
-    for index in ordered:
-        row = rows[index]
-        wider = max(prompt, len(row.prompt_token_ids)) + max(completion, len(row.completion_token_ids))
-        if chosen and wider * (len(chosen) + 1) > token_budget:
-            yield _pad(chosen)
-            chosen, prompt, completion = [], 0, 0
-        chosen.append(row)
-        prompt = max(prompt, len(row.prompt_token_ids))
-        completion = max(completion, len(row.completion_token_ids))
-    if chosen:
-        yield _pad(chosen)
+def micro_batches(
+    rows: Sequence[TrainingSequence], token_budget: int, layout: packing.Layout = "padded"
+) -> Iterator[MicroBatch]:
+    """Every row once, with the least padding under `token_budget` tokens (or one longer row)."""
+    for plan in packing.plan([row.tokens for row in rows], token_budget, layout):
+        yield _lay(plan, rows)
 
 
-def _pad(rows: Sequence[TrainingSequence]) -> MicroBatch:
-    prompt = max(len(row.prompt_token_ids) for row in rows)
-    completion = max(len(row.completion_token_ids) for row in rows)
-    size = len(rows)
-    input_ids = torch.zeros(size, prompt + completion, dtype=torch.int64)
-    attention_mask = torch.zeros_like(input_ids)
-    behaviour = torch.zeros(size, completion)
-    mask = torch.zeros(size, completion, dtype=torch.bool)
-    for i, row in enumerate(rows):
-        start, length = prompt - len(row.prompt_token_ids), len(row.completion_token_ids)
-        input_ids[i, start:prompt] = row.prompt_token_ids
-        input_ids[i, prompt : prompt + length] = row.completion_token_ids
-        attention_mask[i, start : prompt + length] = 1
-        behaviour[i, :length] = row.behaviour_logprobs
-        mask[i, :length] = row.loss_mask
+def _lay(plan: packing.MicroBatch, rows: Sequence[TrainingSequence]) -> MicroBatch:
+    chosen = [rows[index] for index in plan.rows]
+    proximal = [row.proximal_logprobs for row in chosen if row.proximal_logprobs is not None]
     return MicroBatch(
-        input_ids=input_ids,
-        attention_mask=attention_mask,
-        completion_ids=input_ids[:, prompt:].clone(),
-        behaviour_logprobs=behaviour,
-        mask=mask,
-        advantages=torch.tensor([row.advantage for row in rows]),
-        staleness=torch.tensor([row.staleness for row in rows]),
+        plan=plan,
+        input_ids=plan.lay([torch.cat([row.prompt_token_ids, row.completion_token_ids]) for row in rows]),
+        position_ids=plan.position_ids(),
+        positions=torch.cat([_places(row, start) for row, start in zip(chosen, _starts(plan), strict=True)]),
+        targets=torch.cat([row.completion_token_ids for row in chosen]),
+        completion_lengths=tuple(len(row.completion_token_ids) for row in chosen),
+        behaviour_logprobs=_pad([row.behaviour_logprobs for row in chosen]),
+        mask=_pad([row.loss_mask for row in chosen]),
+        advantages=torch.tensor([row.advantage for row in chosen]),
+        staleness=tuple(row.staleness for row in chosen),
+        proximal_logprobs=_pad(proximal) if proximal else None,
     )
+
+
+def _starts(plan: packing.MicroBatch) -> list[int]:
+    """Where each sequence begins in the flattened layout."""
+    if plan.layout == "padded":
+        return [row * plan.longest for row in range(len(plan.rows))]
+    return [0, *accumulate(plan.lengths[:-1])]
+
+
+def _places(row: TrainingSequence, start: int) -> Tensor:
+    first = start + len(row.prompt_token_ids) - 1
+    return torch.arange(first, first + len(row.completion_token_ids))
+
+
+def _pad(rows: Sequence[Tensor]) -> Tensor:
+    return torch.nn.utils.rnn.pad_sequence(list(rows), batch_first=True)

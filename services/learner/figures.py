@@ -7,12 +7,9 @@ drift share = 1 − k3(mismatch) / k3(total), within 0..1.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
-from torch import Tensor
-
-from sspo_core import RatioDiagnostics
+from sspo_core import LossOutputs, RatioDiagnostics
 
 
 class DriftTable:
@@ -22,14 +19,11 @@ class DriftTable:
         self._total = RatioDiagnostics()
         self._buckets: dict[tuple[int, int], RatioDiagnostics] = {}
 
-    def add(
-        self, metrics: Mapping[str, Tensor], log_ratio_BT: Tensor, mask_BT: Tensor, staleness_B: Tensor, update: int
-    ) -> None:
-        """Count one micro-batch: the objective's own `metrics`, and its log ratios z = policy − behaviour by bucket."""
-        self._total.merge(RatioDiagnostics(metrics))
-        for staleness in set(staleness_B.tolist()):
-            bucket = self._buckets.setdefault((int(staleness), update), RatioDiagnostics())
-            bucket.add(log_ratio_BT, mask_BT & (staleness_B == staleness).unsqueeze(1))
+    def add(self, outputs: LossOutputs, *, update: int) -> None:
+        """Count one micro-batch of an update, whose loss was asked for buckets by staleness."""
+        self._total.merge(RatioDiagnostics(outputs.metrics))
+        for staleness, metrics in outputs.buckets.items():
+            self._buckets.setdefault((staleness, update), RatioDiagnostics()).merge(RatioDiagnostics(metrics))
 
     def figures(self) -> dict[str, Any]:
         """Plain numbers: the figures of `sspo_core.diagnostics`, histograms, buckets, mismatch and drift share."""

@@ -10,10 +10,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import structlog
 import torch
 from torch import Tensor
 
 from services.learner.batch import MicroBatch
+from sspo_core import linear_logprobs
+from sspo_core.packing import Layout, layout_for
+
+log = structlog.get_logger()
 
 MODEL_FILES = (
     "config.json",
@@ -38,10 +43,15 @@ class Policy:
 
         self.folder = folder
         self.device = device
-        self.model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).to(device)
+        self.model: Any = AutoModelForCausalLM.from_pretrained(
+            folder, dtype=torch.float32, attn_implementation=_attention(device)
+        ).to(device)
         self.model.eval()  # no dropout: the policy that is trained is the one that samples
         self.tied = bool(self.model.config.tie_word_embeddings)
+        self.layout: Layout = layout_for(str(self.model.config._attn_implementation))
+        self._linear_head = linear_head(self.model)
         self._autocast = device.type == "cuda" and torch.cuda.is_bf16_supported()
+        log.info("policy_loaded", attention=self.model.config._attn_implementation, layout=self.layout)
 
     @property
     def vocab_size(self) -> int:
@@ -65,19 +75,19 @@ class Policy:
             for name, tensor in own.items():
                 tensor.copy_(tensors[name])
 
-    def logprobs(self, batch: MicroBatch, temperature: float) -> Tensor:
-        """Log-probs [B, T] in float32 of the completion tokens."""
-        length = batch.completion_ids.shape[1]
-        positions = (batch.attention_mask.cumsum(1) - 1).clamp(min=0)
+    def logprobs(self, batch: MicroBatch, temperature: float) -> tuple[Tensor, Tensor]:
+        """Log-probs of the completion tokens and the entropy at each, [B, T] in float32, 0 on padding."""
+        inputs = {"input_ids": batch.input_ids, "position_ids": batch.position_ids, **batch.kernel_arguments()}
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self._autocast):
-            logits = self.model(
-                input_ids=batch.input_ids,
-                attention_mask=batch.attention_mask,
-                position_ids=positions,
-                logits_to_keep=length + 1,
-                use_cache=False,
-            ).logits[:, :-1]
-        return token_logprobs(logits, batch.completion_ids, temperature)
+            if self._linear_head is not None:
+                hidden = self.model.base_model(**inputs, use_cache=False).last_hidden_state
+                chosen = hidden.flatten(0, 1)[batch.positions]
+                logprobs, entropy = linear_logprobs(chosen, self._linear_head, batch.targets, temperature, entropy=True)
+            else:
+                logits = self.model(**inputs, use_cache=False).logits.flatten(0, 1)[batch.positions]
+                logprobs, entropy = token_logprobs(logits, batch.targets, temperature)
+        assert entropy is not None
+        return batch.padded(logprobs), batch.padded(entropy.detach())
 
     def export(self, folder: Path) -> None:
         """Write a plain Hugging Face folder, whole or not at all; what was there before is replaced."""
@@ -89,11 +99,36 @@ class Policy:
         temporary.rename(folder)
 
 
-def token_logprobs(logits: Tensor, tokens: Tensor, temperature: float) -> Tensor:
-    """log softmax(logits / temperature) at `tokens`: [B, T, V], [B, T] -> [B, T] float32."""
-    scaled = logits.float() / temperature
-    chosen = scaled.gather(-1, tokens.unsqueeze(-1)).squeeze(-1)
-    return chosen - scaled.logsumexp(-1)
+def token_logprobs(logits: Tensor, tokens: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
+    """log softmax(logits / temperature) at `tokens`, and its entropy: [N, V], [N] -> 2 × [N] float32."""
+    every = (logits.float() / temperature).log_softmax(-1)
+    chosen = every.gather(-1, tokens.unsqueeze(-1)).squeeze(-1)
+    return chosen, -(every.detach().exp() * every.detach()).sum(-1)
+
+
+@torch.no_grad()
+def linear_head(model: Any) -> Tensor | None:
+    """The weight [V, H] by which the model's last hidden state becomes logits; None where more happens to them.
+
+    A bias, a soft cap, a scale: architectures differ and name it differently, so it is tried on a few tokens.
+    """
+    weight = getattr(model.get_output_embeddings(), "weight", None)
+    if weight is None:
+        return None
+    tokens = torch.arange(8, device=weight.device).unsqueeze(0) % weight.shape[0]
+    hidden = model.base_model(input_ids=tokens, use_cache=False).last_hidden_state
+    if hidden.shape[-1] != weight.shape[1]:
+        return None
+    logits = model(input_ids=tokens, use_cache=False).logits
+    plain = torch.nn.functional.linear(hidden, weight)
+    return weight if torch.allclose(plain, logits, rtol=1e-4, atol=1e-4) else None
+
+
+def _attention(device: torch.device) -> str | None:
+    """A kernel that takes sequences end to end where there is one; else the architecture's own choice."""
+    from transformers.utils import is_flash_attn_2_available
+
+    return "flash_attention_2" if device.type == "cuda" and is_flash_attn_2_available() else None
 
 
 def copy_model_files(source: Path, target: Path) -> None:

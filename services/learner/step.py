@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -20,7 +20,7 @@ from services.learner.checkpoint import TrainingState
 from services.learner.errors import TrainingDiverged
 from services.learner.figures import DriftTable
 from services.learner.policy import Policy
-from services.spec import JobSpec, derived_seed, objective_config
+from services.spec import JobSpec, corrections_config, derived_seed, objective_config
 from sspo_core import Denominators, LossInputs, group_advantages, policy_loss
 from sspo_proto.trajectory_pb2 import Group
 
@@ -41,6 +41,9 @@ class Trainer:
         self._spec = spec
         self._policy = policy
         self._objective = objective_config(spec.objective)
+        self._corrections = corrections_config(spec.learner.corrections)
+        penalised = self._objective.kl_coefficient > 0
+        self._reference = Policy(policy.folder, policy.device) if penalised else None  # the model of the job's start
         self._parameters = policy.parameters()
         self._optimiser = torch.optim.AdamW(
             self._parameters, lr=spec.learner.learning_rate, weight_decay=spec.learner.weight_decay
@@ -49,7 +52,7 @@ class Trainer:
 
     def train(self, groups: Sequence[Group], step: int) -> dict[str, Any]:
         """Train one step and return its figures (plain numbers). Raises TrainingDiverged."""
-        rows = self._rows(groups, step)
+        rows = self._with_proximal(self._rows(groups, step))
         drift = DriftTable()
         updates = [self._update(part, index, drift) for index, part in enumerate(self._split(rows, step)) if part]
         tokens = sum(int(row.loss_mask.sum()) for group in rows for row in group)
@@ -87,12 +90,33 @@ class Trainer:
         self.state = state
 
     def _rows(self, groups: Sequence[Group], step: int) -> list[list[TrainingSequence]]:
+        members = [(index, trajectory) for index, group in enumerate(groups) for trajectory in group.trajectories]
+        advantages = group_advantages(
+            torch.tensor([trajectory.reward.value for _, trajectory in members], dtype=torch.float64),
+            self._spec.learner.advantage,
+            group_ids=torch.tensor([index for index, _ in members]),
+            token_counts=torch.tensor([sum(trajectory.loss_mask) for _, trajectory in members]),
+        ).tolist()
         rows = []
         for group in groups:
-            rewards = torch.tensor([[trajectory.reward.value for trajectory in group.trajectories]])
-            advantages = group_advantages(rewards, self._spec.learner.advantage)[0].tolist()
-            rows.append(sequences(group, advantages, step))
+            size = len(group.trajectories)
+            rows.append(sequences(group, advantages[:size], step))
+            advantages = advantages[size:]
         return rows
+
+    @torch.no_grad()
+    def _with_proximal(self, rows: list[list[TrainingSequence]]) -> list[list[TrainingSequence]]:
+        """The same rows with the log-probs of the policy as it is now, if the job asks for them."""
+        if not self._spec.learner.proximal_logprobs:
+            return rows
+        flat = [row for group in rows for row in group]
+        found: dict[int, Tensor] = {}
+        for batch in self._micro_batches(flat):
+            logprobs, _ = self._policy.logprobs(batch, self._spec.rollout.temperature)
+            for place, row, length in zip(batch.plan.rows, logprobs.cpu(), batch.completion_lengths, strict=True):
+                found[place] = row[:length]
+        places = iter(range(len(flat)))
+        return [[replace(row, proximal_logprobs=found[next(places)]) for row in group] for group in rows]
 
     def _split(self, rows: list[list[TrainingSequence]], step: int) -> list[list[TrainingSequence]]:
         order = list(range(len(rows)))
@@ -105,8 +129,8 @@ class Trainer:
         denominators = Denominators(tokens=sum(counts), sequences=sum(count > 0 for count in counts))
         self._optimiser.zero_grad(set_to_none=True)
         loss = 0.0
-        for micro_batch in micro_batches(rows, self._spec.learner.tokens_per_microbatch):
-            part, nonfinite_tokens = self._backward(micro_batch.to(self._policy.device), denominators, index, drift)
+        for micro_batch in self._micro_batches(rows):
+            part, nonfinite_tokens = self._backward(micro_batch, denominators, index, drift)
             # The objective masks tokens whose log-prob isn't finite: a broken policy must not pass for a small loss.
             loss += math.nan if nonfinite_tokens else part
         norm = float(torch.nn.utils.clip_grad_norm_(self._parameters, self._spec.learner.max_grad_norm))
@@ -118,22 +142,36 @@ class Trainer:
         self.state = replace(self.state, updates=self.state.updates + 1)
         return UpdateResult(loss, norm, applied=True)
 
+    def _micro_batches(self, rows: Sequence[TrainingSequence]) -> Iterator[MicroBatch]:
+        for batch in micro_batches(rows, self._spec.learner.tokens_per_microbatch, self._policy.layout):
+            yield batch.to(self._policy.device)
+
     def _backward(
         self, batch: MicroBatch, denominators: Denominators, index: int, drift: DriftTable
     ) -> tuple[float, float]:
         """Loss of one micro-batch, and how many tokens had no finite log-prob."""
-        logprobs = self._policy.logprobs(batch, self._spec.rollout.temperature)
+        logprobs, entropy = self._policy.logprobs(batch, self._spec.rollout.temperature)
         inputs = LossInputs(
             policy_logprobs=logprobs,
             behaviour_logprobs=batch.behaviour_logprobs,
             advantages=batch.advantages,
             mask=batch.mask,
+            proximal_logprobs=batch.proximal_logprobs,
+            reference_logprobs=self._reference_logprobs(batch),
             denominators=denominators,
+            entropy=entropy,
+            buckets=batch.staleness,
         )
-        outputs = policy_loss(inputs, self._objective)
+        outputs = policy_loss(inputs, self._objective, self._corrections)
         torch.autograd.backward(outputs.loss)
-        drift.add(outputs.metrics, logprobs.detach() - batch.behaviour_logprobs, batch.mask, batch.staleness, index)
+        drift.add(outputs, update=index)
         return float(outputs.loss.detach()), float(outputs.metrics["nonfinite_tokens"])
+
+    @torch.no_grad()
+    def _reference_logprobs(self, batch: MicroBatch) -> Tensor | None:
+        if self._reference is None:
+            return None
+        return self._reference.logprobs(batch, self._spec.rollout.temperature)[0]
 
     def _skip(self, loss: float, norm: float) -> UpdateResult:
         skipped = self.state.skipped_updates + 1

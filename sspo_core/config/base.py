@@ -27,6 +27,8 @@ class ObjectiveConfig:
     As a loss only k2 has the gradient of the KL; k1's is 0 on average, k3's is that of the reversed KL."""
 
     needs: ClassVar[frozenset[Need]] = frozenset()
+    has_ratio: ClassVar[bool] = True
+    """Whether it weighs by an importance ratio of its own."""
     advantage: ClassVar[AdvantageKind] = "group_std"
     source: ClassVar[str]
     gradient_weight: ClassVar[str]

@@ -15,6 +15,7 @@ class ReinforceConfig(AggregatedConfig):
 
     source = "Williams 1992"
     gradient_weight = "A"
+    has_ratio = False
     advantage = "group_mean"
 
 
@@ -26,6 +27,7 @@ class RLOOConfig(AggregatedConfig):
 
     source = "arXiv 2402.14740"
     gradient_weight = "A"
+    has_ratio = False
     advantage = "leave_one_out"
 
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import pytest
 from pydantic import ValidationError
 
-from services.spec import ExtensionSpec, derived_seed, objective_config
-from sspo_core.config import OBJECTIVES
+from services.spec import SUPPLIED, ExtensionSpec, corrections_config, derived_seed, objective_config
+from sspo_core.config import OBJECTIVES, CorrectionConfig
 
 
 @pytest.mark.parametrize("name", sorted(OBJECTIVES))
 def test_every_objective_is_taken_or_says_what_the_learner_lacks(name: str) -> None:
-    if OBJECTIVES[name].needs:
+    if OBJECTIVES[name].needs - SUPPLIED:
         with pytest.raises(ValidationError, match=f"name: {name} needs"):
             ExtensionSpec(objective={"name": name})
     else:
@@ -26,12 +26,32 @@ def test_every_objective_is_taken_or_says_what_the_learner_lacks(name: str) -> N
         ({"name": "sspo", "tau": 1}, "tau: no such field"),
         ({"name": "sspo", "tau_pos": -1}, "tau_pos: must lie in"),
         ({"name": "sspo", "gate": "sigmoid_raw", "sides": "outward"}, "sides: outward needs a gate"),
-        ({"name": "sspo", "kl_coefficient": 0.1}, "kl_coefficient: a penalty needs"),
+        ({"name": "sspo", "kl_coefficient": -0.1}, "kl_coefficient: must lie in"),
     ],
 )
 def test_a_bad_objective_names_its_field(block: dict[str, object], complaint: str) -> None:
     with pytest.raises(ValidationError, match=complaint):
         ExtensionSpec(objective=block)
+
+
+@pytest.mark.parametrize(
+    ("learner", "complaint"),
+    [
+        ({"corrections": {"importance": "squared"}}, "importance: "),
+        ({"corrections": {"cap": 2.0}}, "cap: no such field of the corrections"),
+        ({"corrections": {"importance": "truncated"}}, "learner.corrections.importance: 'truncated' weighs"),
+    ],
+)
+def test_a_bad_correction_names_its_field(learner: dict[str, object], complaint: str) -> None:
+    with pytest.raises(ValidationError, match=complaint):
+        ExtensionSpec.model_validate({"learner": learner})
+
+
+def test_corrections_that_have_their_weight_are_taken() -> None:
+    truncated = {"importance": "truncated", "high": 3.0}
+    spec = ExtensionSpec.model_validate({"learner": {"corrections": truncated, "proximal_logprobs": True}})
+    assert corrections_config(spec.learner.corrections) == CorrectionConfig(importance="truncated", high=3.0)
+    ExtensionSpec.model_validate({"objective": {"name": "rloo"}, "learner": {"corrections": truncated}})
 
 
 def test_truncated_sampling_is_refused_with_the_reason() -> None:

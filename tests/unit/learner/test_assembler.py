@@ -50,6 +50,24 @@ def test_staleness_is_counted_in_steps_and_gated_once(step: int, dropped: dict[s
     assert [scored.number for scored in batch.groups] == ([] if dropped else [0])
 
 
+def test_groups_that_tell_nothing_are_filtered_only_when_asked() -> None:
+    def pair(number: int, rewards: tuple[float, float]) -> Entry:
+        message = Group.FromString(group(number))
+        message.task.sampling.group_size = 2
+        message.trajectories.append(message.trajectories[0])
+        for trajectory, reward in zip(message.trajectories, rewards, strict=True):
+            trajectory.reward.value = reward
+        return entry(number, payload=encode(message))
+
+    for asked, dropped in ((False, {}), (True, {"filtered": [0]})):
+        assembler = Assembler(JOB, batch_size=1, max_staleness=2, drop_uninformative=asked)
+        assembler.feed(pair(0, (1.0, 1.0)))
+        assembler.feed(pair(1, (1.0, 0.5)))
+        batch = assembler.assemble(0)
+        assert batch.dropped == dropped
+        assert [scored.number for scored in batch.groups] == [1 if asked else 0]
+
+
 def test_duplicates_of_a_number_are_settled_and_never_trained_twice() -> None:
     assembler = Assembler(JOB, batch_size=1, max_staleness=2, finished=[4])
     assembler.feed(entry(4))

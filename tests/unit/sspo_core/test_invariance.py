@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, get_args
 
@@ -26,7 +27,7 @@ from sspo_core.config import (
 )
 from sspo_core.losses import policy_loss
 from sspo_core.ratios import log_ratios
-from sspo_core.types import Denominators, LossInputs
+from sspo_core.types import Denominators, LossInputs, LossOutputs
 from tests.unit.sspo_core.batches import MODEST, Batch, batch, evaluate
 
 GATES = get_args(GateName)
@@ -165,6 +166,31 @@ def test_micro_batches_add_up(seed: int, config: Any, cut: int) -> None:
 
 
 @pytest.mark.parametrize("config", CONFIGS, ids=repr)
+def test_buckets_count_their_sequences_and_add_up(config: Any) -> None:
+    made, ids = batch(seed=11), [3, 0, 3, 1, 0]
+
+    def outputs(rows: list[int], buckets: list[int] | None = None) -> LossOutputs:
+        part = Batch(made.z[rows], made.behaviour[rows], made.mask[rows], made.advantages[rows])
+        entropy = part.behaviour.square()
+        policy = part.behaviour + part.z
+        more = part.needed_by(config) | {"entropy": entropy, "buckets": buckets}
+        return policy_loss(LossInputs(policy, part.behaviour, part.advantages, part.mask, **more), config)
+
+    everyone = list(range(5))
+    found, whole = outputs(everyone, ids), outputs(everyone)
+    assert torch.equal(found.loss, whole.loss) and not whole.buckets
+    assert list(found.buckets) == [0, 1, 3]
+    assert_same(found.metrics, whole.metrics)
+    for bucket, metrics in found.buckets.items():
+        assert_same(metrics, outputs([row for row in everyone if ids[row] == bucket]).metrics)
+
+
+def assert_same(found: Mapping[str, torch.Tensor], expected: Mapping[str, torch.Tensor]) -> None:
+    for name, value in expected.items():
+        torch.testing.assert_close(found[name], value, rtol=1e-12, atol=1e-12, msg=name)
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=repr)
 @pytest.mark.parametrize("denominators", [None, Denominators(0, 0), Denominators(10, 3)])
 def test_nothing_unmasked_is_a_loss_of_zero(config: Any, denominators: Denominators | None) -> None:
     made = batch(seed=3)
@@ -233,6 +259,7 @@ def test_nothing_waits_for_the_device(name: str) -> None:
         reference_logprobs=floats,
         log_partition=floats[:, 0],
         entropy=floats,
+        buckets=[row % 2 for row in range(len(floats))],
     )
     outputs = policy_loss(inputs, OBJECTIVES[name](kl_coefficient=0.1))
     outputs.loss.backward()
