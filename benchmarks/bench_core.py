@@ -1,6 +1,6 @@
 """What sspo_core costs against the plain way of doing the same, side by side on this machine.
 
-    python benchmarks/bench_core.py [logprobs] [packing] [losses]
+    python benchmarks/bench_core.py [logprobs] [packing] [share] [losses]
 
 Every variant runs in a process of its own, on one thread. Seconds are CPU seconds (the median of the repeats), so that
 a busy machine changes little; memory is the growth of the process's peak over what it held before the first repeat.
@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 
 from sspo_core.config import OBJECTIVES
+from sspo_core.diagnostics import RatioDiagnostics
 from sspo_core.logprobs import linear_logprobs
 from sspo_core.losses import policy_loss
 from sspo_core.packing import MicroBatch, plan
@@ -154,6 +155,59 @@ def bench_losses(variant: str) -> Callable[[], Phases]:
     return once
 
 
+# What an objective and all its diagnostics add to a learner's step: 4,096 tokens, a model of 135M parameters.
+
+MODEL_135M = {
+    "vocab_size": 49_152,
+    "hidden_size": 576,
+    "intermediate_size": 1536,
+    "num_hidden_layers": 30,
+    "num_attention_heads": 9,
+    "num_key_value_heads": 3,
+    "tie_word_embeddings": True,
+}
+
+
+def bench_share(variant: str) -> Callable[[], Phases]:
+    generator = torch.Generator().manual_seed(0)
+    ids = torch.randint(0, 49_152, (8, 512), generator=generator)
+    if variant == "the model":
+        from transformers import LlamaConfig, LlamaForCausalLM
+
+        model: Any = LlamaForCausalLM(LlamaConfig(**MODEL_135M))
+        head = model.get_output_embeddings().weight
+
+        def learn() -> Phases:
+            start = time.process_time()
+            hidden = model.base_model(input_ids=ids, use_cache=False).last_hidden_state
+            torch.autograd.backward(linear_logprobs(hidden, head, ids)[0].sum())
+            return {"forward + backward": time.process_time() - start}
+
+        return learn
+    behaviour = -3 * torch.rand(8, 512, generator=generator)
+    policy = (behaviour + 0.1 * torch.randn(8, 512, generator=generator)).requires_grad_()
+    inputs = LossInputs(
+        policy,
+        behaviour,
+        torch.randn(8, generator=generator),
+        torch.ones(8, 512, dtype=torch.bool),
+        entropy=torch.rand(8, 512, generator=generator),
+        buckets=[0, 0, 0, 1, 1, 1, 2, 2],
+    )
+
+    def judge() -> Phases:
+        start = time.process_time()
+        for _ in range(10):
+            policy.grad = None
+            outputs = policy_loss(inputs, OBJECTIVES["sspo"]())
+            torch.autograd.backward(outputs.loss)
+            for metrics in (outputs.metrics, *outputs.buckets.values()):
+                RatioDiagnostics(metrics).figures()
+        return {"forward + backward": (time.process_time() - start) / 10}
+
+    return judge
+
+
 Target = dict[str, float]
 BENCHES: dict[str, tuple[Callable[[str], Callable[[], Phases]], list[str], Target]] = {
     "logprobs": (
@@ -165,6 +219,11 @@ BENCHES: dict[str, tuple[Callable[[str], Callable[[], Phases]], list[str], Targe
         bench_packing,
         ["16 at a time, as they come", "padded plan", "packed plan"],
         {"forward + backward": 0.6},
+    ),
+    "share": (
+        bench_share,
+        ["the model", "objective, all diagnostics"],
+        {"forward + backward": 0.01},
     ),
     "losses": (bench_losses, ["plain GRPO", "grpo", "sspo"], {}),
 }
@@ -195,7 +254,7 @@ def measure(name: str, repeats: int) -> bool:
         unit = {"memory": "MiB", "tokens": ""}.get(phase, "s")
         for variant, result in zip(variants, results, strict=True):
             ratio = result[phase] / results[0][phase]
-            line = f"  {phase:<20}{variant:<28}{result[phase]:>12.4g} {unit:<4}{ratio:>7.2f}x"
+            line = f"  {phase:<20}{variant:<28}{result[phase]:>12.4g} {unit:<4}{ratio:>9.4f}x"
             if variant != variants[0] and phase in targets:
                 kept &= ratio <= targets[phase]
                 line += f"  target {targets[phase]:g}x {'kept' if ratio <= targets[phase] else 'MISSED'}"

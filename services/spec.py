@@ -84,13 +84,22 @@ class LearnerSpec(StrictModel):
     """Sample a batch only under the newest weights: no staleness, no overlap."""
     checkpoint_every: int = Field(default=10, ge=1)
     """Steps."""
+    keep_checkpoints: int = Field(default=3, ge=1)
+    """The newest ones; the groups of journal records live as long as the oldest of them."""
+    disk_quota_bytes: int | None = Field(default=None, ge=1)
+    """Of the job's folder, checked before each checkpoint. None: as much as there is."""
     tokens_per_microbatch: int = Field(default=8192, ge=1)
     max_skipped_updates: int = Field(default=3, ge=0)
     """Updates that may be skipped for a non-finite loss or gradient before the job fails."""
     threads: int = Field(default=1, ge=1, le=256)
     """CPU threads of the learner."""
+    max_queued_bytes: int = Field(default=2**30, ge=2**20)
+    """Bytes of groups that may wait in the streams, or one batch where that is more; no groups are issued above it."""
     wait_seconds: float = Field(default=600.0, gt=0)
     """Deadline of every wait on a machine: first batch, next batch, staleness."""
+    stall_seconds: float = Field(default=300.0, gt=0)
+    """A stage that takes longer is named in a warning event; a learner that trains or writes for longer than this and
+    `wait_seconds` together is taken for hung and replaced."""
 
     @field_validator("corrections")
     @classmethod

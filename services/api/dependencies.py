@@ -20,6 +20,9 @@ from services.store.steps import Checkpoints, Steps
 from services.trajectories.ledger import Ledger
 from services.trajectories.progress import Progress
 
+REDIS_PATIENCE_SECONDS = 3.0
+"""How long a request waits for a Redis that is away, before its 503: a client may try again itself."""
+
 
 @dataclass(frozen=True)
 class Service:
@@ -43,7 +46,7 @@ class Service:
     @classmethod
     def open(cls, settings: Settings) -> Service:
         """Everything over one client. Does not touch the network."""
-        client = connect(settings.redis_url)
+        client = connect(settings.redis_url, patience_seconds=REDIS_PATIENCE_SECONDS)
         return cls(
             settings=settings,
             client=client,

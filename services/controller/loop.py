@@ -67,8 +67,7 @@ class Controller:
         log.info("controller_in_charge", id=self._id)
         try:
             while not self._stopped:
-                if not self._lease():
-                    raise LostLease(self._id)
+                self._keep_lease()
                 self._tick()
                 time.sleep(TICK_SECONDS)
         finally:
@@ -80,6 +79,7 @@ class Controller:
         self._running = sum(status in ACTIVE for status in statuses.values())
         for job_id, status in statuses.items():
             if self._settled.get(job_id) is not status and time.monotonic() >= self._not_before.get(job_id, 0.0):
+                self._keep_lease()  # before every job: a controller that was stopped for a while acts on none
                 self._one_job(job_id)
 
     def _one_job(self, job_id: str) -> None:
@@ -115,6 +115,10 @@ class Controller:
         if record.id not in self._reconcilers:
             self._reconcilers[record.id] = JobReconciler(record, self._client, self._layout, self._pool)
         return self._reconcilers[record.id]
+
+    def _keep_lease(self) -> None:
+        if not self._lease():
+            raise LostLease(self._id)
 
     def _lease(self) -> bool:
         return bool(call(self._client, "lease", [keys.CONTROLLER], [self._id, LEASE_SECONDS]))

@@ -6,16 +6,19 @@ script is idempotent or answers "not yours" on a repeat), and what stays unreach
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
+from contextvars import ContextVar
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import redis
-from redis.backoff import ExponentialBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ResponseError, TimeoutError
-from redis.retry import Retry
+
+from services.faults import fault
+from services.store.patience import Patience
 
 Client = redis.Redis
 """A connected client; answers are bytes."""
@@ -23,28 +26,59 @@ Client = redis.Redis
 StoreError = redis.RedisError
 CommandRefused = ResponseError
 
-RETRIES = 8
+PATIENCE_SECONDS = 90.0
+"""How long a process that trains, samples or grades waits for a Redis that is away."""
 SOCKET_TIMEOUT_SECONDS = 15.0
 """Longer than any blocking read we make (`BLOCK` is at most 5 s)."""
 
 
-def connect(url: str, retries: int = RETRIES) -> Client:
-    """A client for `redis://`, `rediss://` or `unix://`. Does not touch the network before the first command."""
-    return redis.Redis.from_url(
+class StoreUnwritable(redis.RedisError):
+    """Redis refuses every write: its disk or its memory is full. Nobody's fault but the machine's."""
+
+
+_SCRIPT: ContextVar[str] = ContextVar("script", default="command")
+
+
+class _Connected(redis.Redis):
+    """Has a fault point between a script's sending and its answer, when nobody knows whether it ran."""
+
+    def parse_response(self, connection: Any, command_name: Any, **options: Any) -> Any:
+        fault(f"{_SCRIPT.get()}.before_reply")
+        try:
+            return super().parse_response(connection, command_name, **options)  # type: ignore[no-untyped-call]
+        except ResponseError as error:
+            if any(sign in str(error) for sign in ("MISCONF", "used memory > 'maxmemory'")):
+                raise StoreUnwritable(f"Redis takes no writes (its disk or memory is full): {error}") from error
+            raise
+
+
+def connect(url: str, patience_seconds: float = PATIENCE_SECONDS) -> Client:
+    """A client for `redis://`, `rediss://` or `unix://`. Does not touch the network before the first command.
+
+    A command is tried again for `patience_seconds` while Redis can't be reached; then it raises StoreError.
+    """
+    return _Connected.from_url(
         url,
         socket_timeout=SOCKET_TIMEOUT_SECONDS,
         socket_connect_timeout=5.0,
         health_check_interval=30,
-        retry=Retry(ExponentialBackoff(cap=1.0, base=0.02), retries),
+        retry=Patience(patience_seconds),
         retry_on_error=[RedisConnectionError, TimeoutError],
     )
 
 
 @cache
 def _source(name: str) -> str:
-    return (Path(__file__).parent / "lua" / f"{name}.lua").read_text()
+    """A script, with the shared functions that its lines `-- include NAME` ask for."""
+    text = (Path(__file__).parent / "lua" / f"{name}.lua").read_text()
+    return re.sub(r"^-- include (\w+)$", lambda match: _source(match[1]), text, flags=re.MULTILINE)
 
 
 def call(client: Client, name: str, keys: Sequence[str], args: Sequence[str | bytes | int | float] = ()) -> Any:
     """Run `lua/NAME.lua` atomically. Raises CommandRefused when the script answers with an error."""
-    return client.register_script(_source(name))(keys=list(keys), args=list(args))
+    fault(f"{name}.before_send")
+    script = _SCRIPT.set(name)
+    try:
+        return client.register_script(_source(name))(keys=list(keys), args=list(args))
+    finally:
+        _SCRIPT.reset(script)

@@ -162,7 +162,7 @@ def _ray_token(layout: Layout) -> Path:
 
 def _pings(url: str) -> bool:
     try:
-        return bool(connect(url, retries=0).ping())
+        return bool(connect(url, patience_seconds=0.0).ping())
     except StoreError:
         return False
 
