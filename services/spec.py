@@ -20,6 +20,34 @@ SUPPLIED = frozenset({"reference"})
 SUPPORT_CHANGING = ("top_p", "top_k", "min_p", "presence_penalty", "frequency_penalty", "repetition_penalty")
 
 
+def objective_config(block: dict[str, Any]) -> Any:
+    """The frozen config of `sspo_core` for `{"name": ..., **fields}`. Raises ValueError naming the field."""
+    fields = dict(block)
+    name = fields.pop("name", "sspo")
+    if name not in OBJECTIVES:
+        raise ValueError(f"name: unknown objective {name!r}; known: {sorted(OBJECTIVES)}")
+    return _core_config(OBJECTIVES[name], fields, f"objective {name!r}")
+
+
+def corrections_config(fields: dict[str, Any]) -> CorrectionConfig:
+    """The off-policy corrections for these fields. Raises ValueError naming the field."""
+    config: CorrectionConfig = _core_config(CorrectionConfig, fields, "the corrections")
+    return config
+
+
+def _core_config(config: Any, fields: dict[str, Any], whose: str) -> Any:
+    unknown = sorted(set(fields) - {field.name for field in dataclasses.fields(config)})
+    if unknown:
+        raise ValueError(f"{unknown[0]}: no such field of {whose}")
+    try:
+        return TypeAdapter(config).validate_python(fields)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        message = first["msg"].removeprefix("Value error, ")  # a config's own check names its field itself
+        raise ValueError(f"{where}: {message}" if where else message) from error
+
+
 class StrictModel(BaseModel):
     """Base of everything a request may contain: unknown fields are errors."""
 
@@ -75,7 +103,7 @@ class LearnerSpec(StrictModel):
     proximal_logprobs: bool = False
     """Recompute the log-probs of the policy at the start of every step: ratios are then policy/proximal, and
     proximal/behaviour is a weight of its own (`corrections`). Costs one more forward pass."""
-    corrections: dict[str, Any] = Field(default_factory=dict)
+    corrections: dict[str, Any] = Field(default_factory=dict, validate_default=True)
     """Off-policy corrections, fields of `sspo_core.CorrectionConfig`; empty: none."""
     max_staleness: int = Field(default=2, ge=0, le=1024)
     """Steps. A group whose oldest token is older is dropped, or waited for (`staleness_policy`)."""
@@ -174,34 +202,6 @@ class JobSpec(StrictModel):
     reward: RewardSpec
     evaluation: EvaluationSpec | None = None
     """None without a validation file."""
-
-
-def objective_config(block: dict[str, Any]) -> Any:
-    """The frozen config of `sspo_core` for `{"name": ..., **fields}`. Raises ValueError naming the field."""
-    fields = dict(block)
-    name = fields.pop("name", "sspo")
-    if name not in OBJECTIVES:
-        raise ValueError(f"name: unknown objective {name!r}; known: {sorted(OBJECTIVES)}")
-    return _core_config(OBJECTIVES[name], fields, f"objective {name!r}")
-
-
-def corrections_config(fields: dict[str, Any]) -> CorrectionConfig:
-    """The off-policy corrections for these fields. Raises ValueError naming the field."""
-    config: CorrectionConfig = _core_config(CorrectionConfig, fields, "the corrections")
-    return config
-
-
-def _core_config(config: Any, fields: dict[str, Any], whose: str) -> Any:
-    unknown = sorted(set(fields) - {field.name for field in dataclasses.fields(config)})
-    if unknown:
-        raise ValueError(f"{unknown[0]}: no such field of {whose}")
-    try:
-        return TypeAdapter(config).validate_python(fields)
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        message = first["msg"].removeprefix("Value error, ")  # a config's own check names its field itself
-        raise ValueError(f"{where}: {message}" if where else message) from error
 
 
 def derived_seed(*parts: int | str) -> int:

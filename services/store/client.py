@@ -6,6 +6,7 @@ script is idempotent or answers "not yours" on a repeat), and what stays unreach
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Sequence
 from contextvars import ContextVar
@@ -15,7 +16,7 @@ from typing import Any
 
 import redis
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import ResponseError, TimeoutError
+from redis.exceptions import NoScriptError, ResponseError, TimeoutError
 
 from services.faults import fault
 from services.store.patience import Patience
@@ -68,10 +69,15 @@ def connect(url: str, patience_seconds: float = PATIENCE_SECONDS) -> Client:
 
 
 @cache
-def _source(name: str) -> str:
+def script_source(name: str) -> str:
     """A script, with the shared functions that its lines `-- include NAME` ask for."""
     text = (Path(__file__).parent / "lua" / f"{name}.lua").read_text()
-    return re.sub(r"^-- include (\w+)$", lambda match: _source(match[1]), text, flags=re.MULTILINE)
+    return re.sub(r"^-- include (\w+)$", lambda match: script_source(match[1]), text, flags=re.MULTILINE)
+
+
+@cache
+def _digest(name: str) -> str:
+    return hashlib.sha1(script_source(name).encode(), usedforsecurity=False).hexdigest()
 
 
 def call(client: Client, name: str, keys: Sequence[str], args: Sequence[str | bytes | int | float] = ()) -> Any:
@@ -79,6 +85,10 @@ def call(client: Client, name: str, keys: Sequence[str], args: Sequence[str | by
     fault(f"{name}.before_send")
     script = _SCRIPT.set(name)
     try:
-        return client.register_script(_source(name))(keys=list(keys), args=list(args))
+        try:
+            return client.evalsha(_digest(name), len(keys), *keys, *args)
+        except NoScriptError:
+            client.script_load(script_source(name))
+            return client.evalsha(_digest(name), len(keys), *keys, *args)
     finally:
         _SCRIPT.reset(script)

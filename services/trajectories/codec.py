@@ -6,6 +6,8 @@ Whoever decodes can trust what it got: everything malformed ends here, as `Malfo
 
 from __future__ import annotations
 
+import math
+import struct
 from collections.abc import Sequence
 from typing import TypeVar
 
@@ -16,6 +18,11 @@ from numpy.typing import NDArray
 from sspo_proto.trajectory_pb2 import Group, PromptTask, Trajectory
 
 SCHEMA_VERSION = 1
+MAX_MESSAGE_BYTES = 64 * 2**20
+"""No message is larger, neither written nor read."""
+
+MAX_LOGPROB = 1e-4
+"""Rounding may leave a certain token's log-prob a little above 0."""
 
 M = TypeVar("M", PromptTask, Group)
 
@@ -24,19 +31,27 @@ class MalformedMessage(ValueError):
     """A payload that is not a message of ours, is newer than us, or contradicts itself."""
 
 
+class OversizedMessage(MalformedMessage):
+    """A message above MAX_MESSAGE_BYTES."""
+
+
 def ints(values: Sequence[int] | NDArray[np.int32]) -> bytes:
     """Packed little-endian int32."""
-    return np.asarray(values, dtype="<i4").tobytes()
+    if isinstance(values, np.ndarray):
+        return values.astype("<i4").tobytes()
+    return struct.pack(f"<{len(values)}i", *values)  # more than twice as fast as numpy from Python's numbers
 
 
 def floats(values: Sequence[float] | NDArray[np.float32]) -> bytes:
     """Packed little-endian float32."""
-    return np.asarray(values, dtype="<f4").tobytes()
+    if isinstance(values, np.ndarray):
+        return values.astype("<f4").tobytes()
+    return struct.pack(f"<{len(values)}f", *values)
 
 
 def mask(values: Sequence[int] | NDArray[np.uint8]) -> bytes:
     """Packed uint8."""
-    return np.asarray(values, dtype=np.uint8).tobytes()
+    return values.astype(np.uint8).tobytes() if isinstance(values, np.ndarray) else bytes(values)
 
 
 def read_ints(data: bytes) -> NDArray[np.int32]:
@@ -55,8 +70,21 @@ def read_mask(data: bytes) -> NDArray[np.uint8]:
 
 
 def encode(message: Message) -> bytes:
-    """Deterministic bytes of a message."""
-    return message.SerializeToString(deterministic=True)
+    """Deterministic bytes of a message. Raises OversizedMessage."""
+    return check_size(message.SerializeToString(deterministic=True))
+
+
+def check_size(payload: bytes) -> bytes:
+    """The payload itself. Raises OversizedMessage."""
+    if len(payload) > MAX_MESSAGE_BYTES:
+        raise OversizedMessage(f"{len(payload)} bytes, a message has at most {MAX_MESSAGE_BYTES}")
+    return payload
+
+
+def check_identity(task: PromptTask, job_id: str, number: int) -> None:
+    """Raises MalformedMessage unless the task is this job's group `number`, as the entry's plain fields say."""
+    if (task.job_id, task.group_number) != (job_id, number):
+        raise MalformedMessage(f"group_number {task.group_number} of job_id {task.job_id!r} came as number {number}")
 
 
 def decode_task(payload: bytes) -> PromptTask:
@@ -76,6 +104,7 @@ def decode_group(payload: bytes) -> Group:
         raise MalformedMessage(f"{len(group.trajectories)} trajectories, expected {group.task.sampling.group_size}")
     for trajectory in group.trajectories:
         _check_trajectory(trajectory)
+    _check_values(group)
     return group
 
 
@@ -84,7 +113,13 @@ def oldest_step(group: Group) -> int:
     return min((span.step for t in group.trajectories for span in t.version_spans), default=0)
 
 
+def completion_tokens(group: Group) -> int:
+    """Tokens sampled for a group."""
+    return sum(len(trajectory.completion_token_ids) // 4 for trajectory in group.trajectories)
+
+
 def _parse(message: M, payload: bytes) -> M:
+    check_size(payload)
     try:
         message.ParseFromString(payload)
     except DecodeError as error:
@@ -103,20 +138,22 @@ def _whole(data: bytes, width: int) -> bytes:
 def _check_task(task: PromptTask) -> None:
     if not task.job_id or not task.prompt_token_ids or task.sampling.group_size < 1:
         raise MalformedMessage("a task needs job_id, prompt_token_ids and sampling.group_size")
-    _whole(task.prompt_token_ids, 4)
+    if (read_ints(task.prompt_token_ids) < 0).any():
+        raise MalformedMessage("token ids must not be negative")
 
 
 def _check_trajectory(trajectory: Trajectory) -> None:
-    length = len(read_ints(trajectory.completion_token_ids))
-    logprobs = read_floats(trajectory.behaviour_logprobs)
+    """All but the values, which `_check_values` looks at for the whole group at once: that is several times faster."""
+    length = len(_whole(trajectory.completion_token_ids, 4)) // 4
+    logprobs = len(_whole(trajectory.behaviour_logprobs, 4)) // 4
     if length == 0:
         raise MalformedMessage("an empty completion")
-    if len(logprobs) != length or len(trajectory.loss_mask) != length:
-        raise MalformedMessage(f"{length} tokens, {len(logprobs)} log-probs, {len(trajectory.loss_mask)} mask entries")
-    if trajectory.turn_ids and len(read_ints(trajectory.turn_ids)) != length:
+    if logprobs != length or len(trajectory.loss_mask) != length:
+        raise MalformedMessage(f"{length} tokens, {logprobs} log-probs, {len(trajectory.loss_mask)} mask entries")
+    if trajectory.turn_ids and len(_whole(trajectory.turn_ids, 4)) != 4 * length:
         raise MalformedMessage("turn_ids and completion_token_ids differ in length")
-    if not np.isfinite(logprobs).all() or (logprobs > 1e-4).any():
-        raise MalformedMessage("behaviour log-probs must be finite and not positive")
+    if trajectory.HasField("reward") and not math.isfinite(trajectory.reward.value):
+        raise MalformedMessage("a reward must be finite")
     end = 0
     for span in trajectory.version_spans:
         if span.start != end or span.end <= span.start:
@@ -124,3 +161,11 @@ def _check_trajectory(trajectory: Trajectory) -> None:
         end = span.end
     if end != length:
         raise MalformedMessage(f"version spans cover {end} of {length} tokens")
+
+
+def _check_values(group: Group) -> None:
+    if read_ints(b"".join([t.completion_token_ids for t in group.trajectories])).min() < 0:
+        raise MalformedMessage("token ids must not be negative")
+    logprobs = read_floats(b"".join([t.behaviour_logprobs for t in group.trajectories]))
+    if not (logprobs.min() > -math.inf and logprobs.max() <= MAX_LOGPROB):  # NaN is neither
+        raise MalformedMessage("behaviour log-probs must be finite and not positive")
