@@ -1,26 +1,29 @@
-"""Durable files: written whole or not at all, with their hashes."""
+"""Durable files: written whole or not at all, with their hashes.
+
+Invariant: every file and every name that has to survive a power cut is made here. A file's bytes are synced before it
+gets its final name, and the folder that holds the name before the function returns.
+"""
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 CHUNK_BYTES = 1 << 20
+FULL = (errno.ENOSPC, errno.EDQUOT)
+"""Error numbers of a disk, or of a share of it, that is full."""
 
 
 def fsync_folder(folder: Path) -> None:
     """Make the names in a folder durable (renames and links are not until then)."""
     descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def fsync_file(path: Path) -> None:
-    """Make a file's bytes durable."""
-    descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:
@@ -36,14 +39,87 @@ def sha256(path: Path) -> str:
     return digest.hexdigest()
 
 
+def make_folder(folder: Path) -> None:
+    """Create a folder and what is missing above it, durably."""
+    if folder.is_dir():
+        return
+    make_folder(folder.parent)
+    folder.mkdir(exist_ok=True)
+    fsync_folder(folder.parent)
+
+
+@contextmanager
+def durable(path: Path, mode: int = 0o644) -> Iterator[BinaryIO]:
+    """A file to write, synced at the end; removed when writing it fails. Its name is durable only with its folder's."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+    except BaseException:
+        path.unlink(missing_ok=True)
+        raise
+
+
+def write_durable(path: Path, content: bytes) -> None:
+    """Write and sync a file in a folder that gets its own sync later."""
+    with durable(path) as file:
+        file.write(content)
+
+
 def write_atomic(path: Path, content: bytes, mode: int = 0o644) -> None:
-    """Write to a temporary name, fsync, rename."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Write to a temporary name, sync, rename."""
+    make_folder(path.parent)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
-    with os.fdopen(descriptor, "wb") as file:
+    with durable(temporary, mode) as file:
+        file.write(content)
+    move(temporary, path)
+
+
+def move(source: Path, target: Path) -> None:
+    """Rename within a folder, durably: a file replaces what is there, a folder only an empty one."""
+    os.rename(source, target)
+    fsync_folder(target.parent)
+
+
+def link_exclusively(source: Path, target: Path) -> None:
+    """Give a synced file a second name, durably. Raises FileExistsError when the name is taken."""
+    os.link(source, target)
+    fsync_folder(target.parent)
+
+
+def claim(path: Path, content: bytes) -> None:
+    """Create a file that must not exist yet, durably. Raises FileExistsError."""
+    with open(path, "xb") as file:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())
-    temporary.rename(path)
     fsync_folder(path.parent)
+
+
+def remove_folder(folder: Path) -> None:
+    """Remove a folder: its name goes first and durably, so that half of it is never taken for the whole."""
+    trash = folder.with_name(f".trash-{folder.name}")
+    shutil.rmtree(trash, ignore_errors=True)
+    move(folder, trash)
+    shutil.rmtree(trash, ignore_errors=True)
+
+
+def folder_bytes(folder: Path) -> int:
+    """Bytes of all files under a folder; what vanishes meanwhile counts nothing."""
+    total = 0
+    for path in folder.rglob("*"):
+        try:
+            total += path.stat().st_size if path.is_file() else 0
+        except FileNotFoundError:
+            continue
+    return total
+
+
+def age_seconds(path: Path) -> float:
+    """Time since a file or folder was last written; 0 when it is gone."""
+    try:
+        return time.time() - path.stat().st_mtime
+    except FileNotFoundError:
+        return 0.0

@@ -1,9 +1,10 @@
 """Where everything lies on disk: the one place that knows the shape of the data folder.
 
+    DIR/VERSION            schema version of this shape, JSON
     DIR/api-key            bearer key (mode 0600)
     DIR/models/NAME/       registered models, plain Hugging Face folders
     DIR/files/FILE_ID      uploaded and result files, raw bytes
-    DIR/jobs/JOB_ID/       journal/ checkpoints/ weights/ export/
+    DIR/jobs/JOB_ID/       journal/ checkpoints/ weights/ export/ spec.json
     DIR/logs/              one log per process
     DIR/redis/             the embedded Redis' append-only file
 
@@ -49,6 +50,11 @@ class JobFolder:
     def export(self) -> Path:
         return self.root / "export"
 
+    @property
+    def spec(self) -> Path:
+        """The job as its learner took it, for whoever reads the journal without Redis."""
+        return self.root / "spec.json"
+
 
 @dataclass(frozen=True)
 class Layout:
@@ -82,6 +88,15 @@ class Layout:
         return self.root / "redis"
 
     @property
+    def jobs(self) -> Path:
+        return self.root / "jobs"
+
+    @property
+    def version(self) -> Path:
+        """Which version of this shape the folder has; `services.folder_version` reads and writes it."""
+        return self.root / "VERSION"
+
+    @property
     def lock(self) -> Path:
         return self.root / "lock"
 
@@ -97,7 +112,7 @@ class Layout:
         return Path(tempfile.gettempdir()) / f"sspo-{digest}"
 
     def job(self, job_id: str) -> JobFolder:
-        return JobFolder(self.root / "jobs" / job_id)
+        return JobFolder(self.jobs / job_id)
 
     def model(self, name: str) -> Path:
         """Folder of the registered model `name` ("a" or "org/a"). Raises UnknownModel; never leaves DIR/models."""

@@ -9,7 +9,6 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import json
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -94,19 +93,17 @@ def finals(folder: Path) -> None:
 
 
 def run_all(runs: Sequence[Run], path: Path, folder: Path) -> None:
-    """Runs what the file hasn't got yet."""
-    done = {_key(one) for one in read(path)}
-    left = [run for run in runs if _key(dataclasses.asdict(run)) not in done]
+    """Runs what the file hasn't got yet; it is read again before each, so that two processes can share the work."""
     model = starter(folder)
-    began = time.monotonic()
-    for number, run in enumerate(left, start=1):
+    for number, run in enumerate(runs, start=1):
+        if _key(dataclasses.asdict(run)) in {_key(one) for one in read(path)}:
+            continue
         result = {name: round(x, 5) if isinstance(x, float) else x for name, x in measure(run, model).items()}
         with path.open("a") as file:
             file.write(json.dumps(result) + "\n")
-        per_run = (time.monotonic() - began) / number
         print(
-            f"{number}/{len(left)} {run.objective} staleness {run.staleness} lr {run.learning_rate:g} seed {run.seed}: "
-            f"{result['tail']:.3f}, {per_run * (len(left) - number) / 60:.0f} min left",
+            f"{number}/{len(runs)} {run.objective} staleness {run.staleness} lr {run.learning_rate:g} seed {run.seed}: "
+            f"{result['tail']:.3f} in {result['seconds']:.0f} s",
             flush=True,
         )
 

@@ -19,18 +19,16 @@ from prometheus_client.registry import Collector
 
 from services.api.dependencies import Service
 from services.observability.metrics import MAX_STALENESS_LABEL, MAX_UPDATE_LABEL, METRICS, RATIO_BUCKETS, Metric
-from services.store import answers, keys
 from services.store.client import StoreError
 from services.store.jobs import JobRecord
 from services.store.registry import WorkerState
 from services.store.transitions import ENDED, Status
-from services.trajectories.streams import DEAD, EVALUATION_STREAMS, TRAINING_STREAMS
+from services.trajectories.stream_stats import stream_stats
 
 log = structlog.get_logger()
 
 VERSION = version("sspo")
 SHOWN_AFTER_END_SECONDS = 900.0
-QUEUES = (*TRAINING_STREAMS, DEAD, *EVALUATION_STREAMS)
 WORKER_STATES = get_args(WorkerState)
 BY_NAME = {metric.name: metric for metric in METRICS}
 STEP_FIGURES = tuple(metric for metric in METRICS if metric.source == "step" and metric.labels == ("job_id",))
@@ -93,7 +91,8 @@ class JobCollector(Collector):
         yield "sspo_learner_tokens_total", (), progress.trained_tokens
         yield "sspo_job_waiting_seconds", (), now - record.waiting_for.since if record.waiting_for else 0.0
         yield from self._ledger(record.id)
-        yield from self._queues(record.id, now)
+        yield from self._queues(record.id)
+        yield from self._tallies(record.id)
         yield from self._workers(record)
         yield from _step_samples(self._service.steps.latest(record.id) or {})
 
@@ -106,16 +105,19 @@ class JobCollector(Collector):
         yield "sspo_groups_in_flight", (), ledger.in_flight
         yield "sspo_groups_missing", (), len(ledger.missing)
 
-    def _queues(self, job_id: str, now: float) -> Iterator[Sample]:
-        pipeline = self._service.client.pipeline(transaction=False)
-        for queue in QUEUES:
-            pipeline.xlen(keys.stream(job_id, queue))
-            pipeline.xrange(keys.stream(job_id, queue), count=1)
-        found: list[Any] = pipeline.execute()
-        for queue, length, oldest in zip(QUEUES, found[::2], found[1::2], strict=True):
-            yield "sspo_queue_entries", (queue,), length
-            since = int(answers.text(oldest[0][0]).split("-")[0]) / 1000 if oldest else now
-            yield "sspo_queue_oldest_seconds", (queue,), max(0.0, now - since)
+    def _queues(self, job_id: str) -> Iterator[Sample]:
+        for queue, stats in stream_stats(self._service.client, job_id).items():
+            yield "sspo_queue_entries", (queue,), stats.entries
+            yield "sspo_queue_bytes", (queue,), stats.bytes
+            yield "sspo_queue_oldest_seconds", (queue,), stats.oldest_seconds
+
+    def _tallies(self, job_id: str) -> Iterator[Sample]:
+        tallies = self._service.tallies.read(job_id)
+        for reason, tokens in tallies.wasted_tokens.items():
+            yield "sspo_tokens_wasted_total", (reason,), tokens
+        for reason, letters in tallies.dead_letters.items():
+            yield "sspo_dead_letter_total", (reason,), letters
+        yield "sspo_dead_letters_forgotten_total", (), tallies.forgotten_letters
 
     def _workers(self, record: JobRecord) -> Iterator[Sample]:
         workers = self._service.registry.list(record.id)

@@ -17,8 +17,10 @@ from services.store.jobs import Jobs
 from services.store.operations import Operations
 from services.store.registry import Registry
 from services.store.steps import Checkpoints, Steps
+from services.trajectories.dead_letters import DeadLetters
 from services.trajectories.ledger import Ledger
 from services.trajectories.progress import Progress
+from services.trajectories.tallies import Tallies
 
 REDIS_PATIENCE_SECONDS = 3.0
 """How long a request waits for a Redis that is away, before its 503: a client may try again itself."""
@@ -41,6 +43,8 @@ class Service:
     creations: Creations
     ledger: Ledger
     progress: Progress
+    dead_letters: DeadLetters
+    tallies: Tallies
     grader_slots: threading.BoundedSemaphore
 
     @classmethod
@@ -60,6 +64,8 @@ class Service:
             creations=Creations(client),
             ledger=Ledger(client),
             progress=Progress(client),
+            dead_letters=DeadLetters(client),
+            tallies=Tallies(client),
             grader_slots=threading.BoundedSemaphore(settings.grader_requests_at_once),
         )
 

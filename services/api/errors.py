@@ -25,6 +25,7 @@ from services.store.index import UnknownCursor
 from services.store.jobs import JobNotFound
 from services.store.operations import OperationConflict
 from services.store.transitions import IllegalTransition
+from services.trajectories.dead_letters import LetterNotFound, NotRequeueable
 
 log = structlog.get_logger()
 
@@ -125,6 +126,8 @@ _ANSWERS: dict[type[Exception], Callable[[Any], ApiError]] = {
     UnknownCursor: lambda error: bad_request("after", str(error)),
     JobNotFound: lambda error: ApiError(404, str(error), code="job_not_found", param="fine_tuning_job_id"),
     StoredFileNotFound: lambda error: ApiError(404, str(error), code="file_not_found", param="file_id"),
+    LetterNotFound: lambda error: ApiError(404, str(error), code="dead_letter_not_found", param="letter_id"),
+    NotRequeueable: lambda error: ApiError(409, str(error), code="not_requeueable", param="letter_id"),
     IllegalTransition: lambda error: ApiError(409, str(error), code="invalid_state", param="status"),
     OperationConflict: lambda error: ApiError(409, str(error), code="operation_conflict", param="operation_id"),
     GraderUnavailable: lambda error: ApiError(503, str(error), code="grader_unavailable"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from services.store.events import Event
@@ -11,7 +11,9 @@ from services.store.files import FileRecord
 from services.store.jobs import JobRecord
 from services.store.registry import WorkerRecord
 from services.store.transitions import Status
+from services.trajectories.dead_letters import Letter
 from services.trajectories.ledger import LedgerSnapshot
+from services.trajectories.stream_stats import StreamStats
 
 STRICT_STATUS = {Status.PAUSED: Status.QUEUED, Status.PAUSING: Status.RUNNING}
 """What clients see that know no pause."""
@@ -92,6 +94,16 @@ def checkpoint_prefix(record: JobRecord) -> str:
 def ledger_view(ledger: LedgerSnapshot) -> dict[str, Any]:
     """The ledger in groups."""
     return {**dataclasses.asdict(ledger), "missing": len(ledger.missing), "balanced": ledger.balanced}
+
+
+def streams_view(stats: Mapping[str, StreamStats]) -> dict[str, Any]:
+    """Stream -> what it holds. The unit is the entry: a group, or a dead letter."""
+    return {name: dataclasses.asdict(stream) for name, stream in stats.items()}
+
+
+def letter_view(letter: Letter) -> dict[str, Any]:
+    """A dead letter without its payload."""
+    return {"object": "x.dead_letter", **dataclasses.asdict(letter)}
 
 
 def worker_view(worker: WorkerRecord) -> dict[str, Any]:

@@ -40,5 +40,39 @@ def demo(
     run(data, steps, prepare_only, seed)
 
 
+@app.command()
+def migrate(data: Annotated[Path, typer.Argument(help="The data folder; nothing may run on it.")]) -> None:
+    """Bring an older data folder up to date. `sspo up` does it by itself; a cluster needs this."""
+    from services.cli.up.command import migrate as run
+
+    run(data)
+
+
+@app.command()
+def backup(
+    data: Annotated[Path, typer.Argument(help="The data folder; a service may run on it.")],
+    target: Annotated[Path, typer.Argument(help="Where the copy goes; must not exist.")],
+) -> None:
+    """Copy a data folder so that a service can start from the copy."""
+    from services.cli.backup import run
+
+    run(data, target)
+
+
+@app.command()
+def replay(
+    data: Annotated[Path, typer.Argument(help="The data folder, or a copy of it.")],
+    job_id: Annotated[str, typer.Argument(help="The job.")],
+    step: Annotated[int, typer.Argument(help="The step to train again.", min=0)],
+    from_checkpoint: Annotated[
+        int | None, typer.Option(help="Checkpoint to begin from; 0 is the base model. The newest by default.", min=0)
+    ] = None,
+) -> None:
+    """Train a journaled step once more from files alone, and compare it bit for bit with what was recorded."""
+    from services.cli.replay import run
+
+    run(data, job_id, step, from_checkpoint)
+
+
 if __name__ == "__main__":
     app()

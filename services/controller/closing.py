@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from services.layout import Layout
 from services.learner.journal import Draft, Header, Journal, finished_numbers
+from services.learner.lineage import surviving
 from services.store import keys
 from services.store.client import Client
 from services.trajectories import streams
@@ -15,19 +16,22 @@ from services.trajectories.progress import Progress
 
 
 def close_job(client: Client, layout: Layout, job_id: str) -> None:
-    """Write the closing record, finish the numbers it names, delete the streams. Raises JournalDamaged."""
+    """Write the closing record, finish the numbers it names, delete the streams. Raises JournalDamaged.
+
+    Dead letters stay: they are bounded, no part of the ledger, and for people who may come later.
+    """
     cursor = streams.cursor(client, job_id)
     folder = layout.job(job_id).journal
     if cursor or folder.exists():
         _close_journal(client, Journal(folder), job_id, cursor)
-    names = (*streams.TRAINING_STREAMS, *streams.EVALUATION_STREAMS)
-    client.delete(*(keys.stream(job_id, name) for name in names))
+    streams.delete(client, job_id, (*streams.TRAINING_STREAMS, *streams.EVALUATION_STREAMS))
+    client.delete(keys.wishes(job_id), keys.origins(job_id))
 
 
 def _close_journal(client: Client, journal: Journal, job_id: str, cursor: int) -> None:
     epoch = journal.claim_epoch()
     headers: list[Header] = list(journal.headers())
-    next_step = 1 + max((header.step for header in headers if header.kind == "step"), default=-1)
+    next_step = len(surviving(headers))
     if not any(header.kind == "close" for header in headers):
         cursor = max([cursor, *(header.cursor for header in headers)])
         finished = {number for numbers in finished_numbers(headers).values() for number in numbers}
@@ -40,4 +44,5 @@ def _close_journal(client: Client, journal: Journal, job_id: str, cursor: int) -
         next_step=next_step,
         cursor_at_least=max(header.cursor for header in headers),
         numbers=finished_numbers(headers),
+        clear=streams.TRAINING_STREAMS,
     )

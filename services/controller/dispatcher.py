@@ -1,7 +1,8 @@
 """Issues groups: dataset row, prompt tokens, sampling seed, and the next number, in one Lua call.
 
 Everything of a group follows from (job, number), so that a number can be issued again after Redis lost it: the row is
-a seeded permutation per epoch of the dataset, the sampling seed comes from (job seed, number).
+a seeded permutation per epoch of the dataset, the sampling seed comes from (job seed, number). The group of a requeued
+dead letter takes the turn of the next number, with the row of the number that died and a seed of its own.
 """
 
 from __future__ import annotations
@@ -10,6 +11,8 @@ import json
 import random
 import time
 
+import structlog
+
 from services.controller.prompts import PromptEncoder
 from services.datasets import Row, iter_rows
 from services.layout import Layout
@@ -17,7 +20,10 @@ from services.spec import JobSpec, derived_seed
 from services.store.client import Client
 from services.trajectories import streams
 from services.trajectories.codec import SCHEMA_VERSION, encode, ints
+from services.trajectories.dead_letters import DeadLetters
 from sspo_proto.trajectory_pb2 import PromptTask, Sampling
+
+log = structlog.get_logger()
 
 
 class Dispatcher:
@@ -32,6 +38,7 @@ class Dispatcher:
         if spec.evaluation is not None and spec.validation_file is not None:
             rows = iter_rows(layout.files / spec.validation_file, spec.validation_file)
             self._validation = [row for row, _ in zip(rows, range(spec.evaluation.samples), strict=False)]
+        self._letters = DeadLetters(client)
         self._order: tuple[int, list[int]] = (-1, [])
 
     @property
@@ -40,24 +47,37 @@ class Dispatcher:
         return len(self._validation)
 
     def dispatch(self, count: int, step: int) -> int:
-        """Issue up to `count` groups at the cursor; stops early when another dispatcher was faster."""
-        number = streams.cursor(self._client, self._spec.job_id)
+        """Issue up to `count` groups at the cursor, requeued dead letters first.
+
+        Stops early when another dispatcher was faster.
+        """
+        job = self._spec.job_id
+        first = streams.cursor(self._client, job)
+        wishes = self._letters.wishes(job, count)
         for issued in range(count):
-            if not streams.dispatch(
-                self._client, self._spec.job_id, number + issued, self._task(number + issued, step), step
-            ):
+            number, wish = first + issued, wishes[issued] if issued < len(wishes) else None
+            payload = self._task(number, step, origin=wish.origin if wish else number)
+            if not streams.dispatch(self._client, job, number, payload, step, wish):
                 return issued
+            if wish:
+                log.info("dead_letter_requeued", job=job, letter=wish.letter, number=wish.number, requeued_as=number)
         return count
 
     def reissue(self, numbers: tuple[int, ...], step: int) -> int:
         """Issue numbers again that are neither finished nor in a stream."""
         job = self._spec.job_id
-        return sum(streams.reissue(self._client, job, number, self._task(number, step), step) for number in numbers)
+        return sum(
+            streams.reissue(
+                self._client, job, number, self._task(number, step, origin=self._letters.origin(job, number)), step
+            )
+            for number in numbers
+        )
 
-    def evaluate(self, step: int) -> None:
-        """Issue all prompts of one evaluation, numbered by their row."""
+    def evaluate(self, step: int, numbers: range) -> None:
+        """Issue prompts of one evaluation, numbered by their row."""
         assert self._spec.evaluation is not None
-        for number, row in enumerate(self._validation):
+        for number in numbers:
+            row = self._validation[number]
             task = self._base(row, number, step)
             task.evaluation_step = step
             task.sampling.temperature = self._spec.evaluation.temperature
@@ -65,8 +85,9 @@ class Dispatcher:
             task.sampling.seed = derived_seed(self._spec.seed, "evaluation", step, number)
             streams.add_evaluation(self._client, self._spec.job_id, number, encode(task), step)
 
-    def _task(self, number: int, step: int) -> bytes:
-        epoch, position = divmod(number, len(self._rows))
+    def _task(self, number: int, step: int, *, origin: int) -> bytes:
+        """The prompt of group `number`: the row that `origin` has by the permutation, and `number`'s own seed."""
+        epoch, position = divmod(origin, len(self._rows))
         if self._order[0] != epoch:
             order = list(range(len(self._rows)))
             random.Random(derived_seed(self._spec.seed, "order", epoch)).shuffle(order)

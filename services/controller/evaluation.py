@@ -18,20 +18,33 @@ from services.store.client import Client
 from services.store.events import Events
 from services.store.steps import Steps
 from services.trajectories import streams
-from services.trajectories.codec import MalformedMessage, decode_group
+from services.trajectories.codec import MalformedMessage, check_identity, decode_group
+from services.trajectories.dead_letters import DeadLetters
+from services.trajectories.entries import Entry
+from services.trajectories.ledger import DropReason
 
 log = structlog.get_logger()
+
+MOST_ON_THE_WAY = 1024
+"""Rows that are issued and not answered: so many are also issued in one look, within the controller's lease."""
 
 
 @dataclass
 class _Running:
     step: int
+    rows: int
     started: float = field(default_factory=time.monotonic)
     heard: float = field(default_factory=time.monotonic)
     """When an answer came, or a person had the workers stopped: the deadline counts from here."""
+    issued: int = 0
+    """Rows below have been issued."""
     rewards: dict[int, float] = field(default_factory=dict)
     failed: set[int] = field(default_factory=set)
     versions: set[int] = field(default_factory=set)
+
+    @property
+    def answered(self) -> int:
+        return len(self.rewards.keys() | self.failed)
 
 
 class Evaluation:
@@ -41,6 +54,8 @@ class Evaluation:
         self._client = client
         self._job_id = job_id = spec.job_id
         self._deadline_seconds = spec.learner.wait_seconds
+        self._max_queued_bytes = spec.learner.max_queued_bytes
+        self._letters = DeadLetters(client)
         self._dispatcher = dispatcher
         self._running: _Running | None = None
         done = [record["step"] for record in Steps(client).evaluations(job_id)]
@@ -57,45 +72,69 @@ class Evaluation:
         if self._running is None:
             return
         self._collect(self._running)
-        answered = len(self._running.rewards) + len(self._running.failed)
         if clock_stands_still:
             self._running.heard = time.monotonic()
         late = time.monotonic() - self._running.heard > self._deadline_seconds
-        if answered >= self._dispatcher.validation_rows or late:
+        if self._running.answered >= self._running.rows or late:
             self._finish(self._running)
+        else:
+            self._issue(self._running)
 
     def _start(self, step: int) -> None:
-        names = [keys.stream(self._job_id, name) for name in streams.EVALUATION_STREAMS]
-        self._client.delete(*names, keys.evaluation_deaths(self._job_id))
+        streams.delete(self._client, self._job_id, streams.EVALUATION_STREAMS)
+        self._client.delete(keys.evaluation_deaths(self._job_id))
         streams.prepare(self._client, self._job_id)
-        self._running = _Running(step)
+        self._running = _Running(step, self._dispatcher.validation_rows)
         self._newest = step
-        self._dispatcher.evaluate(step)
+        self._issue(self._running)
+
+    def _issue(self, running: _Running) -> None:
+        """Issue rows while few enough, and not too many bytes, are on their way."""
+        room = MOST_ON_THE_WAY - (running.issued - running.answered)
+        if room > 0 and running.issued < running.rows and not self._full():
+            first, running.issued = running.issued, min(running.rows, running.issued + room)
+            self._dispatcher.evaluate(running.step, range(first, running.issued))
+
+    def _full(self) -> bool:
+        stats = streams.stream_stats(self._client, self._job_id, streams.EVALUATION_STREAMS)
+        return sum(stream.bytes for stream in stats.values()) > self._max_queued_bytes
 
     def _collect(self, running: _Running) -> None:
         entries = streams.read_after(self._client, self._job_id, streams.EVAL_SCORED, "0", count=1024)
         for entry in entries:
             try:
-                group = decode_group(entry.payload)
+                self._note(running, entry)
             except MalformedMessage as error:
                 log.warning("evaluation_malformed", job=self._job_id, row=entry.number, reason=str(error))
-                running.failed.add(entry.number)
-                continue
-            if group.task.evaluation_step not in (running.step, 0):  # 0: a failure that names only its number
-                continue
-            if group.HasField("failure"):
-                running.failed.add(entry.number)
-                continue
-            running.rewards[entry.number] = group.trajectories[0].reward.value
-            running.versions.update(span.version for span in group.trajectories[0].version_spans)
+                self._letters.put(self._job_id, entry, streams.EVAL_SCORED, DropReason.MALFORMED, str(error))
+                if 0 <= entry.number < running.rows:
+                    running.failed.add(entry.number)
         if entries:
             running.heard = time.monotonic()
         streams.remove(self._client, self._job_id, streams.EVAL_SCORED, [entry.id for entry in entries])
 
+    def _note(self, running: _Running, entry: Entry) -> None:
+        """One answer. Raises MalformedMessage."""
+        if entry.problem or entry.number >= running.rows:
+            raise MalformedMessage(entry.problem or f"row {entry.number} of {running.rows}")
+        group = decode_group(entry.payload)
+        check_identity(group.task, self._job_id, entry.number)
+        if group.task.evaluation_step not in (running.step, 0):  # 0: a failure that names only its number
+            return
+        if group.HasField("failure"):
+            running.failed.add(entry.number)
+            return
+        if not group.trajectories[0].HasField("reward"):
+            raise MalformedMessage("a group without reward came as scored")
+        running.failed.discard(entry.number)
+        running.rewards[entry.number] = group.trajectories[0].reward.value
+        running.versions.update(span.version for span in group.trajectories[0].version_spans)
+
     def _finish(self, running: _Running) -> None:
         self._running = None
         graded = len(running.rewards)
-        missing = self._dispatcher.validation_rows - graded - len(running.failed)
+        running.failed -= running.rewards.keys()
+        missing = running.rows - running.answered
         record = {
             "step": running.step,
             "reward_mean": sum(running.rewards.values()) / graded if graded else None,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 
 import structlog
 
@@ -16,11 +17,13 @@ from services.controller.closing import close_job
 from services.controller.crew import Crew
 from services.controller.dispatcher import Dispatcher
 from services.controller.evaluation import Evaluation
+from services.controller.queued import queued_groups
 from services.controller.results import register_results
 from services.controller.validation import InvalidFile, validate_files
 from services.controller.waiting import stage_of
 from services.layout import Layout
 from services.store.client import Client
+from services.store.events import Events
 from services.store.jobs import JobError, JobRecord, Jobs, WaitingFor
 from services.store.transitions import IllegalTransition, Status
 from services.trajectories import streams
@@ -52,6 +55,7 @@ class JobReconciler:
         self._preparation: Future[Dispatcher] | None = None
         self._evaluation: Evaluation | None = None
         self._pausing_since: float | None = None
+        self._stall_told = 0.0
 
     def tick(self, record: JobRecord, may_start: bool) -> None:
         """One look at the job. `may_start`: there is room for another running job."""
@@ -116,28 +120,35 @@ class JobReconciler:
         self._crew.keep("rollout", record.rollout_workers)
         self._crew.keep("reward", record.reward_workers)
         ledger = self._ledger.snapshot(self._id)
+        full = False
         if progress.epoch and progress.asserted_epoch == progress.epoch and (dispatcher := self._dispatcher()):
-            self._dispatch(dispatcher, progress, ledger)
+            full = self._dispatch(dispatcher, progress, ledger)
             self._evaluate(dispatcher, record, progress)
-        stage, what = stage_of(record, progress, self._crew.workers(), ledger)
+        stage, what = stage_of(record, progress, self._crew.workers(), ledger, full=full)
         self._wait(record, stage, what)
+        self._notice_stall(record, stage, what)
 
-    def _dispatch(self, dispatcher: Dispatcher, progress: ProgressRecord, ledger: LedgerSnapshot) -> None:
+    def _dispatch(self, dispatcher: Dispatcher, progress: ProgressRecord, ledger: LedgerSnapshot) -> bool:
+        """Issue what there is room for; whether it is the bytes queued that leave none."""
         if ledger.missing:
             again = dispatcher.reissue(ledger.missing[:MOST_DISPATCHED], progress.next_step)
             log.warning("groups_reissued", job=self._id, missing=len(ledger.missing), reissued=again)
-        room = capacity(
+        room = partial(
+            capacity,
             self._spec.learner,
             next_step=progress.next_step,
             published_step=progress.published_step,
             trained=ledger.trained,
             in_flight=ledger.in_flight + len(ledger.missing),
         )
-        dispatcher.dispatch(min(room, MOST_DISPATCHED), progress.next_step)
+        issued_now = room(queued=queued_groups(self._client, self._spec))
+        dispatcher.dispatch(min(issued_now, MOST_DISPATCHED), progress.next_step)
+        return issued_now == 0 and room() > 0
 
     def _dispatcher(self) -> Dispatcher | None:
         """None while it is being made: reading the dataset takes a while, so it is done beside the loop."""
         if self._preparation is None:
+            streams.forget_index(self._client, self._id)  # what an earlier controller left need not be trusted
             self._preparation = self._pool.submit(Dispatcher, self._spec, self._client, self._layout)
         return self._preparation.result() if self._preparation.done() else None
 
@@ -217,3 +228,15 @@ class JobReconciler:
         since = current.since if same and current is not None else time.time()
         waiting_for = WaitingFor(what=what, since=since)
         self._jobs.update(self._id, expected=record.status, stage=stage, waiting_for=waiting_for)
+
+    def _notice_stall(self, record: JobRecord, stage: str, what: str) -> None:
+        """An event, once, for a wait on a machine that takes longer than `stall_seconds`."""
+        waiting = record.waiting_for
+        if waiting is None or waiting.since == self._stall_told or "replicas is 0" in what:
+            return
+        waited = time.time() - waiting.since
+        if waited > self._spec.learner.stall_seconds:
+            self._stall_told = waiting.since
+            text = f"Stalled in {stage}: waiting for {what} since {waited:.0f} s"
+            log.warning("job_stalled", job=self._id, stage=stage, what=what, seconds=round(waited))
+            Events(self._client).add(self._id, text, level="warn", data={"stage": stage, "seconds": round(waited)})

@@ -22,9 +22,19 @@ LEARNER_PHASES = {
 
 
 def stage_of(
+    job: JobRecord, progress: ProgressRecord, workers: Sequence[WorkerRecord], ledger: LedgerSnapshot, *, full: bool
+) -> tuple[str, str]:
+    """(stage, what is waited for) of a running job; `full`: no group is issued because too many bytes are queued."""
+    stage, what = _stage_of(job, progress, workers, ledger)
+    if full:
+        separator = ", and" if ":" in what else ":"
+        what += f"{separator} no more groups are issued above {job.spec.learner.max_queued_bytes} max_queued_bytes"
+    return stage, what
+
+
+def _stage_of(
     job: JobRecord, progress: ProgressRecord, workers: Sequence[WorkerRecord], ledger: LedgerSnapshot
 ) -> tuple[str, str]:
-    """(stage, what is waited for) of a running job."""
     if progress.phase != "waiting_for_batch":
         return progress.phase or "starting", LEARNER_PHASES.get(progress.phase, progress.phase)
     for kind, wanted in (("rollout", job.rollout_workers), ("reward", job.reward_workers)):

@@ -7,13 +7,13 @@ import os
 import socket
 import threading
 import time
-from concurrent.futures import Future
+from concurrent.futures import Future, InvalidStateError
 
 import ray
 import structlog
 
 from services.layout import Layout
-from services.learner.errors import LearnerError, SequenceTaken
+from services.learner.errors import LearnerError, LearnerStalled, SequenceTaken
 from services.learner.loop import Learner
 from services.observability import logs
 from services.spec import JobSpec
@@ -35,6 +35,7 @@ class LearnerActor:
         self._worker_id = worker_id
         self._client = connect(os.environ["SSPO_REDIS_URL"])
         self._learner = Learner(self._spec, self._client, Layout.from_environment())
+        self._patience_seconds = self._spec.learner.stall_seconds + self._spec.learner.wait_seconds
         self._outcome: Future[dict[str, str]] = Future()
         threading.Thread(target=self._train, daemon=True, name="train").start()
         threading.Thread(target=self._heartbeat, daemon=True, name="heartbeat").start()
@@ -49,18 +50,32 @@ class LearnerActor:
 
     def _train(self) -> None:
         try:
-            self._outcome.set_result({"outcome": self._learner.run(), "code": "", "message": ""})
+            self._end({"outcome": self._learner.run(), "code": "", "message": ""})
         except (Fenced, SequenceTaken) as error:
-            self._outcome.set_result({"outcome": "fenced", "code": "fenced", "message": str(error)})
+            self._end({"outcome": "fenced", "code": "fenced", "message": str(error)})
         except LearnerError as error:
-            self._outcome.set_result({"outcome": "failed", "code": error.code, "message": str(error)})
+            self._end({"outcome": "failed", "code": error.code, "message": str(error)})
         except BaseException as error:  # the thread's boundary: whatever ended it is the outcome of `run`
             log.exception("learner_crashed")
-            self._outcome.set_exception(error)
+            self._end(error)
+
+    def _end(self, outcome: dict[str, str] | BaseException) -> None:
+        """The first end counts: a thread that was taken for hung may move after all."""
+        try:
+            if isinstance(outcome, BaseException):
+                self._outcome.set_exception(outcome)
+            else:
+                self._outcome.set_result(outcome)
+        except InvalidStateError:
+            log.warning("learner_had_ended", outcome=str(outcome))
 
     def _heartbeat(self) -> None:
         registry = Registry(self._client)
         while not self._outcome.done():
+            if (still := time.monotonic() - self._learner.moved_at) > self._patience_seconds:
+                # The thread that hangs can't be ended, the process can: whoever waits for `run` sees to it.
+                self._end(LearnerStalled(f"{self._learner.phase} has not moved for {still:.0f} s"))
+                return
             starting = self._learner.phase in ("starting", "replaying")
             record = WorkerRecord(
                 id=self._worker_id,

@@ -6,12 +6,12 @@ is s minus the step of its oldest token's version, never below 0.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 import torch
 
-from services.trajectories.codec import MalformedMessage, decode_group, oldest_step
+from services.trajectories.codec import MalformedMessage, check_identity, decode_group, oldest_step, read_ints
 from services.trajectories.ledger import DropReason
 from services.trajectories.streams import Entry
 from sspo_core import informative
@@ -51,11 +51,14 @@ class Assembler:
         finished: Iterable[int] = (),
         *,
         drop_uninformative: bool = False,
+        vocab_size: int = 0,
     ) -> None:
+        """`vocab_size` 0: token ids are not checked against it."""
         self._job_id = job_id
         self._batch_size = batch_size
         self._max_staleness = max_staleness
         self._drop_uninformative = drop_uninformative
+        self._vocab_size = vocab_size
         self._finished = set(finished)
         self._waiting: dict[int, ScoredGroup] = {}
         self._dropped: dict[str, list[int]] = {}
@@ -68,24 +71,24 @@ class Assembler:
         """Oldest step of each group that waits here."""
         return [group.step for group in self._waiting.values()]
 
-    def feed(self, entry: Entry) -> None:
-        """Take one entry of the stream: decode it, or note why it is dropped."""
-        if entry.number in self._finished:
-            self._settled.append(entry.id)
-            return
-        if entry.number in self._waiting:
-            if self._waiting[entry.number].entry_id != entry.id:
-                self._settled.append(entry.id)
-            return
+    def feed(self, entry: Entry, bury: Callable[[Entry, str], bool] = lambda entry, why: True) -> None:
+        """Take one entry of the stream: decode it, or note why it is dropped.
+
+        What can't be read is given to `bury`, with the reason; it answers whether the entry's number ends with it. If
+        not (the entry is a stranger's, or its number has another entry), the entry is gone and nothing is dropped.
+        """
         try:
-            group = decode_group(entry.payload)
-        except MalformedMessage:
-            self._drop(entry.number, entry.id, DropReason.MALFORMED)
+            group, reason = self._read(entry)
+        except MalformedMessage as error:
+            if bury(entry, str(error)):
+                self._drop(entry.number, entry.id, DropReason.MALFORMED)
             return
-        if group.HasField("failure"):
-            self._drop(entry.number, entry.id, _known_reason(group.failure.reason))
-        elif group.task.job_id != self._job_id or group.task.group_number != entry.number:
-            self._drop(entry.number, entry.id, DropReason.MALFORMED)
+        waiting = self._waiting.get(entry.number)
+        if entry.number in self._finished or waiting is not None:
+            if waiting is None or waiting.entry_id != entry.id:
+                self._settled.append(entry.id)
+        elif reason is not None:
+            self._drop(entry.number, entry.id, reason)
         elif not all(trajectory.HasField("reward") for trajectory in group.trajectories):
             self._drop(entry.number, entry.id, DropReason.GRADER_FAILED)
         elif self._drop_uninformative and not _informative(group):
@@ -93,6 +96,25 @@ class Assembler:
         else:
             scored = ScoredGroup(entry.number, oldest_step(group), entry.payload, group, entry.id)
             self._waiting[entry.number] = scored
+
+    def _read(self, entry: Entry) -> tuple[Group, DropReason | None]:
+        """The group, and why it failed before it came here, if it did. Raises MalformedMessage."""
+        if entry.problem:
+            raise MalformedMessage(entry.problem)
+        group = decode_group(entry.payload)
+        check_identity(group.task, self._job_id, entry.number)
+        if not group.HasField("failure"):
+            self._check_vocabulary(group)
+            return group, None
+        if group.failure.reason not in set(DropReason):
+            raise MalformedMessage(f"failure.reason {group.failure.reason!r} is none that we know")
+        return group, DropReason(group.failure.reason)
+
+    def _check_vocabulary(self, group: Group) -> None:
+        """A token that the model does not have would end every learner that meets it. Raises MalformedMessage."""
+        parts = [group.task.prompt_token_ids, *(trajectory.completion_token_ids for trajectory in group.trajectories)]
+        if self._vocab_size and read_ints(b"".join(parts)).max() >= self._vocab_size:
+            raise MalformedMessage(f"a token id is not below the model's {self._vocab_size}")
 
     def assemble(self, step: int) -> Batch:
         """The batch for `step` if it is complete, with all drops and settled entries so far; else only those."""
@@ -120,10 +142,3 @@ class Assembler:
 def _informative(group: Group) -> bool:
     rewards = torch.tensor([[trajectory.reward.value for trajectory in group.trajectories]], dtype=torch.float64)
     return bool(informative(rewards).any())
-
-
-def _known_reason(reason: str) -> DropReason:
-    try:
-        return DropReason(reason)
-    except ValueError:
-        return DropReason.MALFORMED

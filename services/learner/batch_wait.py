@@ -9,6 +9,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
+import structlog
+
 from services.learner.assembler import Assembler, Batch
 from services.learner.errors import BatchTimeout
 from services.learner.journal import Header
@@ -17,6 +19,11 @@ from services.store.client import Client
 from services.store.jobs import Jobs
 from services.store.registry import Registry
 from services.trajectories import streams
+from services.trajectories.dead_letters import DeadLetters
+from services.trajectories.entries import Entry
+from services.trajectories.ledger import DropReason
+
+log = structlog.get_logger()
 
 POLL_SECONDS = 0.05
 CHECK_SECONDS = 1.0
@@ -29,6 +36,7 @@ class BatchWait:
         self._spec = spec
         self._client = client
         self._assembler = assembler
+        self._letters = DeadLetters(client)
         self._last_id = "0"
 
     def next_batch(
@@ -60,9 +68,18 @@ class BatchWait:
 
     def _read(self) -> None:
         while entries := streams.read_after(self._client, self._spec.job_id, streams.SCORED, self._last_id):
+            cursor = streams.cursor(self._client, self._spec.job_id)
             for entry in entries:
-                self._assembler.feed(entry)
+                if entry.number < cursor:
+                    self._assembler.feed(entry, self._bury)
+                else:
+                    self._bury(entry, f"number {entry.number} was never issued")
             self._last_id = entries[-1].id
+
+    def _bury(self, entry: Entry, why: str) -> bool:
+        """Keep a copy of what can't be read; whether its number ends with it."""
+        log.warning("group_malformed", job=self._spec.job_id, number=entry.number, entry=entry.id, reason=why)
+        return self._letters.put(self._spec.job_id, entry, streams.SCORED, DropReason.MALFORMED, why)
 
     def _must_wait(self, step: int) -> bool:
         """Policy `wait`: would this step make a group in flight too stale?"""

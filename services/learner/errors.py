@@ -1,6 +1,16 @@
-"""Typed ends of a learner. Each of them fails the job with its code; anything else is a crash and is restarted."""
+"""Typed ends of a learner.
+
+A `LearnerError` fails the job with its code; its message says what to do. The others end the learner and not the job:
+a new one is started. Anything else is a crash, after which a new one is started too.
+"""
 
 from __future__ import annotations
+
+import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from services.files import FULL
 
 
 class LearnerError(Exception):
@@ -10,7 +20,7 @@ class LearnerError(Exception):
 
 
 class JournalDamaged(LearnerError):
-    """A record is missing, fails its hash or breaks the chain."""
+    """A record is missing, fails its hash, breaks the chain, or has lost the groups that are still needed."""
 
     code = "journal_damaged"
 
@@ -21,10 +31,60 @@ class CheckpointDamaged(LearnerError):
     code = "checkpoint_damaged"
 
 
+class CheckpointFailed(LearnerError):
+    """A checkpoint could not be written."""
+
+    code = "checkpoint_failed"
+
+
+class CheckpointStalled(LearnerError):
+    """A checkpoint is still being written although the next one is due and the deadline has passed."""
+
+    code = "checkpoint_stalled"
+
+
+class NoSuchCheckpoint(LearnerError):
+    """A rollback to a step of which no checkpoint is kept."""
+
+    code = "no_such_checkpoint"
+
+
+class DiskFull(LearnerError):
+    """No space is left on the device."""
+
+    code = "disk_full"
+
+
+class DiskQuota(LearnerError):
+    """The job would need more than its `disk_quota_bytes`."""
+
+    code = "disk_quota"
+
+
+class WrongFolder(LearnerError):
+    """The data folder is not of this version's shape."""
+
+    code = "folder_version"
+
+
 class TrainingDiverged(LearnerError):
     """Too many updates were skipped for a non-finite loss or gradient."""
 
     code = "training_diverged"
+
+
+class OutOfMemory(LearnerError):
+    """The model and its optimiser don't fit into memory."""
+
+    code = "out_of_memory"
+
+
+class TooManySkips(LearnerError):
+    """Several records in a row each ended their learners: it is not the records. `code` is how the last one ended."""
+
+    def __init__(self, message: str, code: str) -> None:
+        super().__init__(message)
+        self.code = code
 
 
 class BatchTimeout(LearnerError):
@@ -35,3 +95,27 @@ class BatchTimeout(LearnerError):
 
 class SequenceTaken(Exception):
     """Another learner committed this place of the journal: this one lost and must end itself."""
+
+
+class AttemptFailed(Exception):
+    """Training a record needed more memory than there is: a new learner tries again, and skips it in the end."""
+
+
+@contextmanager
+def typed_disk_errors(where: str) -> Iterator[None]:
+    """Turn "no space left" into DiskFull."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in FULL:
+            raise disk_full(f"{where}: {errno.errorcode[error.errno]}") from error
+        raise
+
+
+def disk_full(what: str) -> DiskFull:
+    """The error, with the way out."""
+    return DiskFull(f"{what}; make space there (finished jobs' folders are the largest), then resume the job")
+
+
+class LearnerStalled(Exception):
+    """The training thread hangs; a new learner goes on from journal and checkpoint."""

@@ -1,80 +1,53 @@
 """The write-ahead log of training: the truth about which groups were trained, dropped, and why.
 
-One file per record, `journal/<sequence>.rec`:
-
-    magic | header length (u32) | header (JSON) | group payloads, verbatim | sha256 of all before
+One file per record, `journal/<sequence>.rec`; `record` says what is in it, `lineage` what they mean together. Kinds:
+`step` (a batch that is trained), `drop` (groups finished without training), `skip` and `rollback` (go back to a step),
+`close` (end of the job).
 
 Invariants: a record is complete and fsynced before it gets its name; it gets its name by `link`, which fails if the
 place is taken, and that link is the commit; each header holds the hash of the record before, so that a gap or an
-exchange can't go unseen. Kinds: `step` (a batch that is trained), `drop` (groups finished without training), `close`
-(end of the job). Epochs are claimed with exclusive files in the same folder.
+exchange can't go unseen. Groups are pruned once retained checkpoints stand for them; headers stay for ever, and with
+them everything that has to be asserted to Redis: next step, cursor, what became of every number.
+
+Epochs are claimed with exclusive files in the same folder and are dense, so that one look tells whether a newer
+learner was here. Redis refuses an older epoch too, but may have lost the newer one with its tail: the disk has not.
+What is left is the moment between that look and the link, and there the link decides.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
-import struct
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from services.files import fsync_folder
+from services.faults import fault
+from services.files import age_seconds, claim, durable, fsync_folder, link_exclusively, make_folder
 from services.learner.errors import JournalDamaged, SequenceTaken
+from services.learner.lineage import Audit, audit_headers
+from services.learner.lineage import finished_numbers as finished_numbers
+from services.learner.record import Header as Header
+from services.learner.record import Kind, Record, pack, payload_hash, read_head, read_header, read_record
+from services.trajectories.progress import Fenced
 
-MAGIC = b"SSPOJ1\n\0"
-SCHEMA_VERSION = 1
-_LENGTH = struct.Struct("<I")
-
-
-@dataclass(frozen=True)
-class Header:
-    """Everything of a record but the groups' bytes."""
-
-    sequence: int
-    kind: Literal["step", "drop", "close"]
-    step: int
-    """Of a `step` record: the step trained. Else: the next step."""
-    epoch: int
-    previous: str
-    """Hash of the record before; "" for the first."""
-    cursor: int
-    """The dispatcher's cursor when this was written: every number of the record is below it."""
-    trained: list[int] = field(default_factory=list)
-    dropped: dict[str, list[int]] = field(default_factory=dict)
-    sizes: list[int] = field(default_factory=list)
-    """Bytes of each trained group, in the order of `trained`."""
-    settings: dict[str, Any] = field(default_factory=dict)
-    """The learner settings in effect, for replay."""
-    policy_version: int = 0
-    """Newest version published when this was written."""
-    written_at: float = 0.0
-    schema_version: int = SCHEMA_VERSION
-
-
-@dataclass(frozen=True)
-class Record:
-    """A verified record. `payloads` are the groups as they came off the stream."""
-
-    header: Header
-    payloads: list[bytes]
-    hash: str
+LEFTOVER_SECONDS = 3600.0
+"""Age after which a temporary file is nobody's any more."""
 
 
 @dataclass(frozen=True)
 class Draft:
     """What the caller knows of a new record; the journal adds its place in the chain."""
 
-    kind: Literal["step", "drop", "close"]
+    kind: Kind
     step: int
     cursor: int
     groups: Sequence[tuple[int, bytes]] = ()
     dropped: Mapping[str, Sequence[int]] = field(default_factory=dict)
     settings: Mapping[str, Any] = field(default_factory=dict)
     policy_version: int = 0
+    causes: Sequence[str] = ()
 
 
 class Journal:
@@ -82,42 +55,58 @@ class Journal:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        folder.mkdir(parents=True, exist_ok=True)
         self.epoch = 0
         self._next = 0
         self._previous = ""
+        self._pruned = 0
 
     def claim_epoch(self) -> int:
         """Become the newest writer: epoch = 1 + the highest on disk, claimed with an exclusive file."""
+        make_folder(self.folder)
         while True:
             epoch = 1 + max((int(path.suffix[1:]) for path in self.folder.glob("epoch.*")), default=0)
             try:
-                with open(self.folder / f"epoch.{epoch}", "x") as file:
-                    file.write(f"{os.getpid()} {time.time()}\n")
+                claim(self._epoch_path(epoch), f"{os.getpid()} {time.time()}\n".encode())
             except FileExistsError:
                 continue
-            fsync_folder(self.folder)
             self.epoch = epoch
+            self._remove_leftovers()
             return epoch
 
-    def headers(self) -> Iterator[Header]:
-        """All headers in order, verified; positions the journal behind the last record. Raises JournalDamaged."""
-        for record in self.records():
-            yield record.header
+    def check_epoch(self) -> None:
+        """Raise Fenced when a newer learner has claimed this journal."""
+        if self._epoch_path(self.epoch + 1).exists():
+            raise Fenced(f"epoch {self.epoch} is over: a newer learner has claimed {self.folder}")
 
-    def records(self) -> Iterator[Record]:
-        """All records in order, verified by hash and chain; positions the journal behind the last one read."""
+    def headers(self) -> Iterator[Header]:
+        """All headers in order, verified; positions the journal behind the last one read. Raises JournalDamaged."""
         self._next, self._previous = 0, ""
         last = max((int(path.stem) for path in self.folder.glob("*.rec")), default=-1)
         while self._next <= last:
-            record = read_record(self._path(self._next))
-            if record.header.sequence != self._next or record.header.previous != self._previous:
-                raise JournalDamaged(f"record {self._next} does not follow the one before it")
-            self._next, self._previous = self._next + 1, record.hash
-            yield record
+            header, digest = read_header(self._path(self._next))
+            if header.sequence != self._next or header.previous != self._previous:
+                raise JournalDamaged(
+                    f"record {self._next} does not follow the one before it: put it back from a backup"
+                )
+            self._next, self._previous = self._next + 1, digest
+            yield header
+
+    def read(self, sequence: int) -> Record:
+        """One record with its groups, verified. Raises JournalDamaged, also when they were pruned."""
+        return read_record(self._path(sequence))
+
+    def is_pruned(self, sequence: int) -> bool:
+        """Whether a record has lost its groups. Raises JournalDamaged."""
+        path = self._path(sequence)
+        return bool(read_header(path)[0].sizes) and not read_head(path)[1]
 
     def commit(self, draft: Draft) -> Header:
-        """Write, fsync and link one record. Raises SequenceTaken when another learner was there first."""
+        """Write, fsync and link one record.
+
+        Raises Fenced when a newer learner claimed the journal, SequenceTaken when another was there first.
+        """
+        self.check_epoch()
+        payloads = [payload for _, payload in draft.groups]
         header = Header(
             sequence=self._next,
             kind=draft.kind,
@@ -127,106 +116,70 @@ class Journal:
             cursor=draft.cursor,
             trained=[number for number, _ in draft.groups],
             dropped={reason: list(numbers) for reason, numbers in draft.dropped.items() if numbers},
-            sizes=[len(payload) for _, payload in draft.groups],
+            sizes=[len(payload) for payload in payloads],
+            payload_hash=payload_hash(payloads),
             settings=dict(draft.settings),
             policy_version=draft.policy_version,
+            causes=list(draft.causes),
             written_at=time.time(),
         )
-        body = _pack(header, [payload for _, payload in draft.groups])
-        digest = hashlib.sha256(body).digest()
+        head, digest = pack(header)
         temporary = self.folder / f".record-{header.sequence}-{self.epoch}-{os.getpid()}"
-        with open(temporary, "wb") as file:
-            file.write(body)
-            file.write(digest)
-            file.flush()
-            os.fsync(file.fileno())
+        with durable(temporary) as file:
+            file.writelines([head, *payloads])
+        fault("learner.before_link")
         try:
-            os.link(temporary, self._path(header.sequence))
+            link_exclusively(temporary, self._path(header.sequence))
         except FileExistsError as error:
             raise SequenceTaken(f"record {header.sequence} was committed by another learner") from error
         finally:
             temporary.unlink()
-        fsync_folder(self.folder)
-        self._next, self._previous = header.sequence + 1, digest.hex()
+        fault("learner.after_link")
+        self._next, self._previous = header.sequence + 1, digest
         return header
+
+    def prune(self, below: int) -> int:
+        """Remove the groups of records with a sequence below `below`; returns of how many. Headers stay.
+
+        A record is replaced by its head in one rename: an interruption leaves either the one or the other.
+        """
+        pruned = 0
+        for sequence in range(self._pruned, below):
+            head, has_groups = read_head(self._path(sequence))
+            if has_groups:
+                temporary = self.folder / f".pruned-{sequence}-{self.epoch}-{os.getpid()}"
+                with durable(temporary) as file:
+                    file.write(head)
+                os.rename(temporary, self._path(sequence))
+                pruned += 1
+            self.result_path(sequence).unlink(missing_ok=True)
+        if pruned:
+            fsync_folder(self.folder)
+        self._pruned = max(self._pruned, below)
+        return pruned
+
+    def result_path(self, sequence: int) -> Path:
+        """Where the figures of a trained record lie."""
+        return self.folder / f"{sequence:08d}.out"
+
+    def attempt_path(self, sequence: int, attempt: int) -> Path:
+        """Where an attempt to train a record is marked while it lasts; the first one is 1."""
+        return self.folder / f"{sequence:08d}.attempt.{attempt}"
 
     def _path(self, sequence: int) -> Path:
         return self.folder / f"{sequence:08d}.rec"
 
+    def _epoch_path(self, epoch: int) -> Path:
+        return self.folder / f"epoch.{epoch}"
 
-def read_record(path: Path) -> Record:
-    """One record, verified by its own hash. Raises JournalDamaged."""
-    try:
-        data = path.read_bytes()
-    except FileNotFoundError as error:
-        raise JournalDamaged(f"{path.name} is missing") from error
-    body, digest = data[:-32], data[-32:]
-    if not body.startswith(MAGIC) or hashlib.sha256(body).digest() != digest:
-        raise JournalDamaged(f"{path.name} fails its hash")
-    start = len(MAGIC) + _LENGTH.size
-    (length,) = _LENGTH.unpack_from(body, len(MAGIC))
-    header = Header(**json.loads(body[start : start + length]))
-    if header.schema_version > SCHEMA_VERSION:
-        raise JournalDamaged(f"{path.name} has schema version {header.schema_version}, newer than {SCHEMA_VERSION}")
-    payloads, offset = [], start + length
-    for size in header.sizes:
-        payloads.append(body[offset : offset + size])
-        offset += size
-    if offset != len(body):
-        raise JournalDamaged(f"{path.name} has {len(body) - offset} bytes too many")
-    return Record(header, payloads, digest.hex())
-
-
-def finished_numbers(headers: Sequence[Header]) -> dict[str, list[int]]:
-    """Outcome ("trained" or a drop reason) -> numbers, over all headers."""
-    outcome: dict[str, list[int]] = {"trained": []}
-    for header in headers:
-        outcome["trained"] += header.trained
-        for reason, numbers in header.dropped.items():
-            outcome.setdefault(reason, []).extend(numbers)
-    return outcome
-
-
-@dataclass(frozen=True)
-class Audit:
-    """What the journal alone says of a job."""
-
-    records: int
-    steps: int
-    trained: int
-    dropped: dict[str, int]
-    last_cursor: int
-    trained_twice: list[int]
-    missing: list[int]
-    """Numbers below the last cursor that are neither trained nor dropped."""
-    closed: bool
-
-    @property
-    def clean(self) -> bool:
-        return not self.trained_twice and not self.missing
+    def _remove_leftovers(self) -> None:
+        """Temporary files of killed learners; young ones may be a living one's."""
+        for pattern in (".record-*", ".pruned-*"):
+            for path in self.folder.glob(pattern):
+                if age_seconds(path) > LEFTOVER_SECONDS:
+                    path.unlink(missing_ok=True)
 
 
 def audit(folder: Path) -> Audit:
-    """Read the whole journal and nothing else. Raises JournalDamaged."""
-    headers = list(Journal(folder).headers())
-    outcome = finished_numbers(headers)
-    seen: dict[int, int] = {}
-    for numbers in outcome.values():
-        for number in numbers:
-            seen[number] = seen.get(number, 0) + 1
-    cursor = max((header.cursor for header in headers), default=0)
-    return Audit(
-        records=len(headers),
-        steps=sum(header.kind == "step" for header in headers),
-        trained=len(outcome.pop("trained")),
-        dropped={reason: len(numbers) for reason, numbers in outcome.items()},
-        last_cursor=cursor,
-        trained_twice=sorted(number for number, times in seen.items() if times > 1),
-        missing=[number for number in range(cursor) if number not in seen],
-        closed=any(header.kind == "close" for header in headers),
-    )
-
-
-def _pack(header: Header, payloads: Sequence[bytes]) -> bytes:
-    text = json.dumps(asdict(header), sort_keys=True).encode()
-    return b"".join([MAGIC, _LENGTH.pack(len(text)), text, *payloads])
+    """Read all headers of a journal and nothing else. Raises JournalDamaged."""
+    return audit_headers(list(Journal(folder).headers()))

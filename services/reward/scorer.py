@@ -20,24 +20,33 @@ from services.reward.graders import GraderResult
 from services.reward.sandbox import GraderProcess
 from services.reward.tokens import CompletionDecoder
 from services.spec import JobSpec
-from services.trajectories.codec import SCHEMA_VERSION, MalformedMessage, decode_group, encode
+from services.trajectories.codec import (
+    SCHEMA_VERSION,
+    MalformedMessage,
+    OversizedMessage,
+    check_identity,
+    decode_group,
+    encode,
+)
 from services.trajectories.ledger import DropReason
-from services.trajectories.streams import POISON_DEATHS, Entry
+from services.trajectories.letters import MAX_DETAIL_CHARACTERS
+from services.trajectories.streams import NO_NUMBER, POISON_DEATHS, Entry
 from sspo_proto.trajectory_pb2 import Failure, Group, PromptTask, Reward
 
 BACK_OFF_SECONDS = 0.1
 """Before the second try of a grader call; doubles with each further one."""
-MAX_DETAIL_CHARACTERS = 1000
 
 log = structlog.get_logger()
 
 
 @dataclass(frozen=True)
 class Scored:
-    """What becomes of one entry. `buried`: the reason to keep a copy of the payload that came, or None."""
+    """What becomes of one entry. `buried`: the reason to keep a copy of the payload that came, or None; `detail`
+    says more. An entry without a number has nothing that goes on: its payload is b""."""
 
     payload: bytes
     buried: DropReason | None = None
+    detail: str = ""
 
 
 class Scorer:
@@ -70,13 +79,23 @@ class Scorer:
 
     def score(self, entry: Entry) -> Scored:
         """Grade one group. Raises GraderUnavailable when no grader process can be started: not the group's fault."""
+        try:
+            return self._score(entry)
+        except OversizedMessage as error:
+            return self._unreadable(entry, DropReason.MALFORMED, f"when scored: {error}")
+
+    def _score(self, entry: Entry) -> Scored:
+        """Raises OversizedMessage when what was added made it too large."""
+        if entry.problem:
+            return self._unreadable(entry, DropReason.MALFORMED, entry.problem)
         if entry.deaths >= POISON_DEATHS:
             return self._unreadable(entry, DropReason.POISON, f"{entry.deaths} consumers ended holding it")
         try:
             group = decode_group(entry.payload)
+            check_identity(group.task, self._spec.job_id, entry.number)
             if group.HasField("failure"):
                 return Scored(entry.payload)
-            texts, item = self._read(group, entry)
+            texts, item = self._read(group)
         except MalformedMessage as error:
             return self._unreadable(entry, DropReason.MALFORMED, str(error))
         try:
@@ -85,14 +104,13 @@ class Scorer:
             return Scored(self._failure(group, DropReason.GRADER_FAILED, error.code, error.detail))
         for trajectory, result in zip(group.trajectories, results, strict=True):
             trajectory.reward.CopyFrom(Reward(value=result.value, components=result.components))
+        payload = self._signed(group)
         self._counters["groups_graded"] += 1
-        return Scored(self._signed(group))
+        return Scored(payload)
 
-    def _read(self, group: Group, entry: Entry) -> tuple[list[str], dict[str, Any]]:
+    def _read(self, group: Group) -> tuple[list[str], dict[str, Any]]:
         """Completion texts and the item. Raises MalformedMessage."""
         task = group.task
-        if (task.job_id, task.group_number) != (self._spec.job_id, entry.number):
-            raise MalformedMessage(f"group {task.group_number} of {task.job_id!r} came as number {entry.number}")
         try:
             item = json.loads(task.item_json)
         except (ValueError, RecursionError) as error:
@@ -133,9 +151,11 @@ class Scorer:
 
     def _unreadable(self, entry: Entry, reason: DropReason, detail: str) -> Scored:
         """A failure for a group of which only the number is known."""
+        if entry.number == NO_NUMBER:
+            return Scored(b"", reason, detail)
         task = PromptTask(schema_version=SCHEMA_VERSION, job_id=self._spec.job_id, group_number=entry.number)
         group = Group(schema_version=SCHEMA_VERSION, task=task)
-        return Scored(self._failure(group, reason, reason, detail), buried=reason)
+        return Scored(self._failure(group, reason, reason, detail), reason, detail)
 
     def _failure(self, group: Group, reason: DropReason, code: str, detail: str) -> bytes:
         self._counters[f"groups_dropped.{reason}"] += 1

@@ -116,9 +116,10 @@ class RewardWorker:
         self._counters = scorer.counters()
         lane.held.popleft()
         self._handled += 1
-        moved = lane.stage.hand_over(entry, scored.payload, entry.step)
-        if moved and scored.buried:
-            lane.stage.bury(entry, scored.buried)
+        if scored.buried:
+            lane.stage.bury(entry, scored.buried, scored.detail, scored.payload)
+        else:
+            lane.stage.hand_over(entry, scored.payload, entry.step)
 
     def _take_over_when_due(self) -> None:
         now = time.monotonic()

@@ -46,15 +46,17 @@ class Lane:
         """Refresh the leases of everything held."""
         await asyncio.to_thread(self._stage.refresh, list(self._held))
 
-    async def hand_over(self, entry: Entry, payload: bytes, step: int) -> bool:
-        """Move the group on. False: it was no longer ours."""
-        moved = await asyncio.to_thread(self._stage.hand_over, entry, payload, step)
+    async def hand_over(self, entry: Entry, payload: bytes, step: int, sampled_tokens: int = 0) -> bool:
+        """Move the group on. False: it was no longer ours; what was sampled for it is counted as wasted then."""
+        moved = await asyncio.to_thread(self._stage.hand_over, entry, payload, step, sampled_tokens=sampled_tokens)
         self._held.pop(entry.id, None)
         return moved
 
-    async def bury(self, entry: Entry, reason: str) -> None:
-        """Keep a copy of what could not be sampled, for people."""
-        await asyncio.to_thread(self._stage.bury, entry, reason)
+    async def bury(self, entry: Entry, reason: str, detail: str, failure: bytes) -> bool:
+        """Keep a copy of what could not be read, for people; `failure` goes on for its number. False: not ours."""
+        buried = await asyncio.to_thread(self._stage.bury, entry, reason, detail, failure)
+        self._held.pop(entry.id, None)
+        return buried
 
     async def give_back(self) -> int:
         """Return everything held, to be taken over by others at once. Returns how many."""

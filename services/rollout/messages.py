@@ -13,14 +13,17 @@ from services.spec import JobSpec
 from services.trajectories.codec import (
     SCHEMA_VERSION,
     MalformedMessage,
+    OversizedMessage,
     decode_task,
+    encode,
     floats,
     ints,
     mask,
     read_ints,
 )
 from services.trajectories.ledger import DropReason
-from services.trajectories.streams import POISON_DEATHS, Entry
+from services.trajectories.letters import MAX_DETAIL_CHARACTERS
+from services.trajectories.streams import NO_NUMBER, POISON_DEATHS, Entry
 from sspo_proto.trajectory_pb2 import Failure, Group, PromptTask, Trajectory, VersionSpan
 
 
@@ -36,6 +39,8 @@ class Unsampleable(Exception):
 
 def read_task(entry: Entry, spec: JobSpec, *, evaluation: bool) -> PromptTask:
     """The task of an entry, within the job's limits; only an evaluation may be greedy. Raises Unsampleable."""
+    if entry.problem:
+        raise Unsampleable(DropReason.MALFORMED, "plain_fields", entry.problem)
     if entry.deaths >= POISON_DEATHS:
         raise Unsampleable(DropReason.POISON, "deaths", f"{entry.deaths} workers died or hung holding it")
     try:
@@ -47,6 +52,7 @@ def read_task(entry: Entry, spec: JobSpec, *, evaluation: bool) -> PromptTask:
         "job_id": task.job_id == spec.job_id,
         "group_number": task.group_number == entry.number,
         "prompt_token_ids": prompt_tokens <= spec.rollout.max_prompt_tokens,
+        "sampling.group_size": task.sampling.group_size == (1 if evaluation else spec.rollout.group_size),
         "sampling.max_tokens": 1 <= task.sampling.max_tokens <= spec.rollout.max_tokens,
         "sampling.temperature": task.sampling.temperature > 0 or (evaluation and task.sampling.temperature == 0),
     }
@@ -82,15 +88,29 @@ def sampled_group(task: PromptTask, sampled: SampledGroup, steps: Mapping[int, i
     )
 
 
-def failed_group(job_id: str, entry: Entry, failure: Unsampleable, worker_id: str) -> Group:
-    """A group without trajectories: it names job and number, which the entry has even if its payload is broken."""
-    return Group(
+def group_payload(group: Group) -> bytes:
+    """A group's bytes. Raises Unsampleable when they are more than a message may have."""
+    try:
+        return encode(group)
+    except OversizedMessage as error:
+        raise Unsampleable(DropReason.MALFORMED, "oversized", str(error)) from error
+
+
+def failure_payload(job_id: str, entry: Entry, failure: Unsampleable, worker_id: str) -> bytes:
+    """A group without trajectories: it names job and number, which the entry has even if its payload is broken.
+
+    b"" for an entry that names no number: there is nothing to account for then.
+    """
+    if entry.number == NO_NUMBER:
+        return b""
+    group = Group(
         schema_version=SCHEMA_VERSION,
         task=PromptTask(schema_version=SCHEMA_VERSION, job_id=job_id, group_number=entry.number),
-        failure=Failure(reason=failure.reason, code=failure.code, detail=failure.detail),
+        failure=Failure(reason=failure.reason, code=failure.code, detail=failure.detail[:MAX_DETAIL_CHARACTERS]),
         rollout_worker=worker_id,
         sampled_at=time.time(),
     )
+    return encode(group)
 
 
 def _trajectory(completion: SampledCompletion, steps: Mapping[int, int]) -> Trajectory:

@@ -26,6 +26,7 @@ from vllm.sampling_params import RequestOutputKind
 from vllm.v1.engine.async_llm import AsyncLLM
 from vllm.v1.engine.exceptions import EngineDeadError
 
+from services.faults import fault
 from services.rollout.engine import (
     EngineBroken,
     LoadRefused,
@@ -102,6 +103,7 @@ class VllmEngine:
             # "keep" freezes running requests; dropping the cache makes them recompute it under the new weights.
             await self._running.pause_generation(mode="keep", clear_cache=True)
             answers = await self._running.collective_rpc("sspo_load_version", args=(str(folder), manifest.content_hash))
+            fault("rollout.mid_weight_load")
             if not _refusals(answers):
                 await self._label(manifest.version)
             await self._running.resume_generation()

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from vllm.model_executor.layers.linear import LinearBase
 from vllm.model_executor.layers.vocab_parallel_embedding import ParallelLMHead
 
+from services.faults import fault
 from services.weights.file_store import BadManifest, VersionGone, read_manifest
 from services.weights.fingerprint import ContentMismatch, describe, read_verified
 from services.weights.manifest import HEAD, TENSORS_FILE
@@ -58,6 +59,7 @@ class VersionedWeights:
             return {"refused": str(error)}
         model = self.get_model()  # type: ignore[attr-defined]
         self.reload_weights(weights_iterator=iter(tensors.items()))  # type: ignore[attr-defined]
+        fault("engine.mid_weight_load")
         repack_heads(model)
         wrong = _differences(model, tensors)
         if wrong:

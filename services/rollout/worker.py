@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Coroutine
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,16 +18,24 @@ import structlog
 
 from services.rollout.engine import Engine, EngineBroken, LoadRefused, RequestRefused
 from services.rollout.lane import Lane
-from services.rollout.messages import Unsampleable, failed_group, read_task, request_of, sampled_group
+from services.rollout.messages import (
+    Unsampleable,
+    failure_payload,
+    group_payload,
+    read_task,
+    request_of,
+    sampled_group,
+)
 from services.rollout.presence import Presence
 from services.rollout.watch import EngineWatch
 from services.rollout.weights import CanaryFailed, ProvenWeights
 from services.spec import JobSpec
 from services.store.client import Client
-from services.trajectories.codec import encode, oldest_step
+from services.trajectories.codec import completion_tokens, oldest_step
 from services.trajectories.ledger import DropReason
 from services.trajectories.progress import Progress, ProgressRecord
 from services.trajectories.streams import EVAL_PROMPTS, EVAL_TRAJECTORIES, PROMPTS, TRAJECTORIES, Entry
+from services.trajectories.tallies import WEIGHTS_CHANGED, Tallies
 from services.weights.file_store import BadManifest, VersionGone
 from sspo_proto.trajectory_pb2 import Group, PromptTask
 
@@ -38,6 +46,8 @@ POLL_SECONDS = 0.05
 REFRESH_SECONDS = 3.0
 LEASE_SECONDS = 30.0
 ABORT_SECONDS = 1.0
+BURIED = (DropReason.MALFORMED, DropReason.POISON)
+"""A group that ends so is kept for people."""
 EVALUATION_TRIES = 5
 """How often an evaluation's sample may be cut by a change of weights."""
 
@@ -68,6 +78,7 @@ class RolloutWorker:
         self._watch = EngineWatch(engine)
         self._training = Lane(client, spec.job_id, PROMPTS, TRAJECTORIES, worker_id)
         self._evaluation = Lane(client, spec.job_id, EVAL_PROMPTS, EVAL_TRAJECTORIES, worker_id)
+        self._tallies = Tallies(client)
         self._running: dict[asyncio.Task[None], _Running] = {}
         self._presence = Presence(client, spec.job_id, worker_id)
         self._drain_deadline: float | None = None
@@ -184,15 +195,22 @@ class RolloutWorker:
 
     async def _handle(self, lane: Lane, entry: Entry) -> None:
         evaluation = lane is self._evaluation
+        tokens = 0
         try:
             group = await self._sample(read_task(entry, self._spec, evaluation=evaluation), evaluation)
+            tokens = completion_tokens(group)
+            await lane.hand_over(entry, group_payload(group), oldest_step(group), tokens)
         except Unsampleable as failure:
-            log.warning("group_unsampleable", number=entry.number, reason=failure.reason, code=failure.code)
-            group = failed_group(self._spec.job_id, entry, failure, self._id)
-            if await lane.hand_over(entry, encode(group), entry.step) and not evaluation:
-                await lane.bury(entry, failure.reason)
-            return
-        await lane.hand_over(entry, encode(group), oldest_step(group))
+            await self._fail(lane, entry, failure, tokens)
+
+    async def _fail(self, lane: Lane, entry: Entry, failure: Unsampleable, tokens: int) -> None:
+        """Account for a group that no worker can sample; `tokens` were sampled for it in vain."""
+        log.warning("group_unsampleable", number=entry.number, reason=failure.reason, code=failure.code)
+        payload = failure_payload(self._spec.job_id, entry, failure, self._id)
+        if failure.reason in BURIED:
+            await lane.bury(replace(entry, tokens=tokens), failure.reason, f"{failure.code}: {failure.detail}", payload)
+        else:
+            await lane.hand_over(entry, payload, entry.step, tokens)
 
     async def _sample(self, task: PromptTask, evaluation: bool) -> Group:
         """A group whose versions have all passed; an evaluation's is of one version."""
@@ -203,11 +221,13 @@ class RolloutWorker:
                 sampled = await self._engine.sample(request)
             except RequestRefused as error:
                 raise Unsampleable(DropReason.MALFORMED, "request_refused", str(error)) from error
-            self._tokens += sum(len(completion.token_ids) for completion in sampled)
+            tokens = sum(len(completion.token_ids) for completion in sampled)
+            self._tokens += tokens
             versions = {span.version for completion in sampled for span in completion.spans}
             await self._weights.passed(versions)
             if not evaluation or len(versions) == 1:
                 return sampled_group(task, sampled, self._weights.steps, self._id)
+            await asyncio.to_thread(self._tallies.waste, self._spec.job_id, WEIGHTS_CHANGED, tokens)
         raise Unsampleable(DropReason.STALE, "weights_changed", f"{EVALUATION_TRIES} samples spanned two versions")
 
     # --- weights

@@ -21,6 +21,8 @@ from services.store.index import UnknownCursor
 PREFIX = "ftevent-"
 MAX_BLOCK_SECONDS = 5.0
 FOLLOW_COUNT = 500
+KEPT = 10_000
+"""Events of a job that stay, about: the oldest go when new ones are added."""
 _ID = re.compile(r"ftevent-(\d{1,19}-\d{1,19})")
 
 Level = Literal["info", "warn", "error"]
@@ -74,7 +76,8 @@ class Events:
             "message": message,
             "data": answers.dump(data),
         }
-        return PREFIX + answers.text(self._client.xadd(keys.events(job_id), entry))
+        added = self._client.xadd(keys.events(job_id), entry, maxlen=KEPT, approximate=True)
+        return PREFIX + answers.text(added)
 
     def list(self, job_id: str, *, after: str | None = None, limit: int = 20) -> tuple[list[Event], bool]:
         """A page, newest first, of the events before `after`; and whether there are more. Raises UnknownCursor."""

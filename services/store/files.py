@@ -6,7 +6,6 @@ deletion takes the record first. What a crash leaves behind is content without a
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Iterable
 from pathlib import Path
@@ -14,7 +13,7 @@ from typing import Literal
 
 from pydantic import BaseModel
 
-from services.files import fsync_folder
+from services.files import durable, make_folder, move
 from services.layout import Layout
 from services.store import answers, keys
 from services.store.client import Client
@@ -110,17 +109,9 @@ class Files:
         (self._layout.files / file_id).unlink(missing_ok=True)
 
     def _write(self, file_id: str, chunks: Iterable[bytes]) -> int:
-        folder = self._layout.files
-        folder.mkdir(parents=True, exist_ok=True)
-        temporary = folder / f".{file_id}"
-        try:
-            with open(temporary, "xb") as file:
-                size = sum(file.write(chunk) for chunk in chunks)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.rename(folder / file_id)
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise
-        fsync_folder(folder)
+        make_folder(self._layout.files)
+        temporary = self._layout.files / f".{file_id}"
+        with durable(temporary) as file:
+            size = sum(file.write(chunk) for chunk in chunks)
+        move(temporary, self._layout.files / file_id)
         return size

@@ -105,3 +105,28 @@ def created(fingerprint: str) -> str:
 def workers_started(job_id: str) -> str:
     """Hash: kind of worker -> how many were ever started; numbers their ids."""
     return f"{job(job_id)}:workers_started"
+
+
+def stream_index(job_id: str, name: str) -> str:
+    """Hash beside a stream: entry id -> "number step bytes tokens source"; whoever changes one changes both."""
+    return f"{stream(job_id, name)}:index"
+
+
+def tallies(job_id: str) -> str:
+    """Hash of counts: `wasted:REASON` (tokens), `dead:REASON`, `dead_forgotten`, `sampled_groups`, `sampled_bytes`."""
+    return f"{job(job_id)}:tallies"
+
+
+def requeues(job_id: str) -> str:
+    """Hash: dead letter -> the new number of its group, "" while the wish waits."""
+    return f"{job(job_id)}:requeues"
+
+
+def wishes(job_id: str) -> str:
+    """List: "LETTER NUMBER" of dead letters to be issued anew, first come first."""
+    return f"{job(job_id)}:wishes"
+
+
+def origins(job_id: str) -> str:
+    """Hash: number of a requeued group -> the number whose dataset row it has."""
+    return f"{job(job_id)}:origins"

@@ -1,7 +1,8 @@
 """Where every group of a job is, in one consistent look.
 
 `issued` is the cursor, `trained` and `dropped` come from what the learner finished, `in_flight` is what is *found* in
-the streams. The ledger balances when every number below the cursor is finished or found.
+the streams (by their indexes, which the same Lua calls keep: no payload is read). The ledger balances when every number
+below the cursor is finished or found.
 """
 
 from __future__ import annotations
@@ -11,7 +12,8 @@ from enum import StrEnum
 
 from services.store import keys
 from services.store.client import Client, call
-from services.trajectories.streams import TRAINING_STREAMS
+from services.trajectories.entries import TRAINING_STREAMS
+from services.trajectories.stream_stats import pairs
 
 TRAINED = "trained"
 COUNT_PREFIX = "count:"
@@ -54,8 +56,8 @@ class Ledger:
 
     def snapshot(self, job_id: str) -> LedgerSnapshot:
         """One Lua call over cursor, bitmap, counts and streams."""
-        streams = [keys.stream(job_id, name) for name in TRAINING_STREAMS]
-        key_list = [keys.cursor(job_id), keys.finished(job_id), keys.progress(job_id), *streams]
+        key_list = [keys.cursor(job_id), keys.finished(job_id), keys.progress(job_id)]
+        key_list += pairs(job_id, TRAINING_STREAMS)
         cursor, _finished, flat, in_flight, per_stream, missing = call(self._client, "ledger", key_list)
         fields = {name.decode(): value for name, value in zip(flat[::2], flat[1::2], strict=True)}
         counts = {

@@ -14,6 +14,8 @@ from typing import Any
 
 from services.store import keys
 from services.store.client import Client, CommandRefused, call
+from services.trajectories.entries import SCORED
+from services.trajectories.stream_stats import pairs
 
 
 class Fenced(Exception):
@@ -37,6 +39,8 @@ class ProgressRecord:
     evaluation_step: int = -1
     """Newest step for which the learner asked for an evaluation."""
     trained_tokens: int = 0
+    records: int = 0
+    """Records of the journal when the phase last changed: a disk that holds fewer has lost some."""
 
 
 class Progress:
@@ -68,16 +72,32 @@ class Progress:
         numbers: Mapping[str, Sequence[int]],
         entry_ids: Sequence[str],
     ) -> None:
-        """Finish numbers by outcome ("trained" or a drop reason), remove their entries. Idempotent; raises Fenced."""
-        key_list = [keys.progress(job_id), keys.finished(job_id), keys.stream(job_id, "scored"), keys.deaths(job_id)]
+        """Finish numbers by outcome ("trained" or a drop reason), remove their entries. Idempotent; raises Fenced.
+
+        The tokens of entries that leave untrained are counted as wasted, by the outcome of their number.
+        """
+        key_list = [keys.progress(job_id), keys.finished(job_id), *pairs(job_id, [SCORED])]
+        key_list += [keys.deaths(job_id), keys.tallies(job_id)]
         named, entries = json.dumps(numbers), json.dumps(list(entry_ids))
         self._fenced("finish", key_list, [epoch, next_step, named, entries])
 
     def assert_training(
-        self, job_id: str, *, epoch: int, next_step: int, cursor_at_least: int, numbers: Mapping[str, Sequence[int]]
+        self,
+        job_id: str,
+        *,
+        epoch: int,
+        next_step: int,
+        cursor_at_least: int,
+        numbers: Mapping[str, Sequence[int]],
+        clear: Sequence[str] = (SCORED,),
     ) -> None:
-        """Replace what Redis knows of finished numbers by what the journal says. Raises Fenced."""
-        key_list = [keys.progress(job_id), keys.finished(job_id), keys.cursor(job_id)]
+        """Replace what Redis knows of finished numbers by what the journal says. Raises Fenced.
+
+        Entries of finished numbers leave the streams of `clear`: nobody else would remove what a dead learner had
+        committed. Their tokens are counted as those of `finish` are.
+        """
+        key_list = [keys.progress(job_id), keys.finished(job_id), keys.cursor(job_id), keys.tallies(job_id)]
+        key_list += pairs(job_id, clear)
         self._fenced("assert_training", key_list, [epoch, next_step, cursor_at_least, json.dumps(numbers)])
 
     def publish(self, job_id: str, *, epoch: int, version: int, step: int, path: str) -> None:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,7 +18,7 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor
 
-from services.files import fsync_folder
+from services.files import age_seconds, fsync_folder, make_folder, write_durable
 from services.weights.fingerprint import write_hashed
 from services.weights.manifest import HEAD, MANIFEST_FILE, TENSORS_FILE, Canary, Manifest
 
@@ -69,7 +68,8 @@ def publish(
     _refuse_aliases(tensors)
     temporary = root / f".tmp-{final.name}-{os.getpid()}"
     shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
+    make_folder(root)
+    temporary.mkdir()
     content_hash, infos = write_hashed(temporary / TENSORS_FILE, tensors, dtype)
     manifest = Manifest(
         version=version,
@@ -79,10 +79,10 @@ def publish(
         canary=canary,
         tied_embeddings=HEAD not in tensors,
     )
-    _write(temporary / MANIFEST_FILE, manifest.model_dump_json(indent=1).encode())
+    write_durable(temporary / MANIFEST_FILE, manifest.model_dump_json(indent=1).encode())
     for name in _COPIED:
         if name == "config.json" or (model_files / name).exists():
-            _write(temporary / name, (model_files / name).read_bytes())
+            write_durable(temporary / name, (model_files / name).read_bytes())
     fsync_folder(temporary)
     try:
         os.rename(temporary, final)
@@ -141,7 +141,7 @@ def collect_garbage(root: Path, keep: int = 3) -> list[int]:
         os.rename(found[version], trash)
         shutil.rmtree(trash, ignore_errors=True)
     for leftover in [path for pattern in (".tmp-*", ".held-*", ".trash-*") for path in root.glob(pattern)]:
-        if _age_seconds(leftover) > LEFTOVER_SECONDS:
+        if age_seconds(leftover) > LEFTOVER_SECONDS:
             shutil.rmtree(leftover, ignore_errors=True)
     return old
 
@@ -152,17 +152,3 @@ def _refuse_aliases(tensors: Mapping[str, Tensor]) -> None:
         other = seen.setdefault(tensor.data_ptr(), name)
         if other != name and tensor.numel():
             raise ValueError(f"tensors[{name}]: shares its storage with {other}; leave tied names out")
-
-
-def _write(path: Path, data: bytes) -> None:
-    with path.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _age_seconds(path: Path) -> float:
-    try:
-        return time.time() - path.stat().st_mtime
-    except FileNotFoundError:
-        return 0.0

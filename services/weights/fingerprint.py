@@ -9,13 +9,13 @@ from __future__ import annotations
 import hashlib
 import json
 import mmap
-import os
 from collections.abc import Mapping
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from services.files import durable
 from services.weights.manifest import TensorInfo
 
 CHUNK_BYTES = 8 * 2**20
@@ -35,25 +35,29 @@ class ContentMismatch(Exception):
     """A safetensors file is not the one its manifest describes."""
 
 
-def write_hashed(path: Path, tensors: Mapping[str, Tensor], dtype: torch.dtype) -> tuple[str, dict[str, TensorInfo]]:
-    """Write a safetensors file, floating tensors cast to `dtype`; fsync. Returns its sha256 and what it holds.
+def write_hashed(
+    path: Path, tensors: Mapping[str, Tensor], dtype: torch.dtype | None
+) -> tuple[str, dict[str, TensorInfo]]:
+    """Write a safetensors file; fsync. Returns its sha256 and what it holds.
+
+    Floating tensors are cast to `dtype`, or stay what they are when it is None.
 
     Tensors stay in the given order (an engine reloads layer by layer), wider dtypes first for alignment. One tensor at
     a time is copied to the host. Raises ValueError for a dtype that is not supported.
     """
-    targets = {name: dtype if tensor.is_floating_point() else tensor.dtype for name, tensor in tensors.items()}
+    targets = {
+        name: dtype if dtype and tensor.is_floating_point() else tensor.dtype for name, tensor in tensors.items()
+    }
     names = sorted(tensors, key=lambda name: -targets[name].itemsize)
     header = _header({name: (targets[name], tuple(tensors[name].shape)) for name in names})
     digest = hashlib.sha256(header)
-    with path.open("wb") as file:
+    with durable(path) as file:
         file.write(header)
         for name in names:
             flat = tensors[name].detach().to("cpu", targets[name]).contiguous().reshape(-1)
             data = flat.view(torch.uint8).numpy().data
             digest.update(data)
             file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
     infos = {name: TensorInfo(shape=tuple(tensors[name].shape), dtype=_short(targets[name])) for name in names}
     return digest.hexdigest(), infos
 

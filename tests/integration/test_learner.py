@@ -11,52 +11,32 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file
 
 from services.layout import Layout
 from services.learner.errors import BatchTimeout, TrainingDiverged
 from services.learner.journal import audit
 from services.learner.loop import Learner
 from services.learner.step import Trainer
-from services.spec import JobSpec
 from services.store import keys
 from services.store.client import Client
 from services.store.steps import Checkpoints, Steps
 from services.trajectories import streams
 from services.trajectories.ledger import Ledger
 from services.trajectories.progress import Progress
-from tests.support.tiny import create_job, job_spec, scored_group, write_model
+from tests.support.learning import exported, fill, layout_with_model, put, same_bits, sample_groups
+from tests.support.tiny import create_job, job_spec
 
 pytestmark = pytest.mark.timeout(120)
 
 
 @pytest.fixture
 def layout(tmp_path: Path) -> Layout:
-    found = Layout(tmp_path)
-    write_model(found.models / "tiny")
-    return found
+    return layout_with_model(tmp_path)
 
 
 @pytest.fixture(scope="module")
 def groups(tmp_path_factory: pytest.TempPathFactory) -> list[bytes]:
-    """Six groups, sampled once from the model that every test starts with."""
-    found = Layout(tmp_path_factory.mktemp("groups"))
-    write_model(found.models / "tiny")
-    return [scored_group(found, job_spec(), number) for number in range(6)]
-
-
-def fill(client: Client, spec: JobSpec, groups: list[bytes]) -> None:
-    """Put scored groups where reward workers would."""
-    create_job(client, spec)
-    for number, payload in enumerate(groups):
-        assert streams.dispatch(client, spec.job_id, number, b"task", 0)
-        fields: Any = {"job": spec.job_id, "number": number, "step": 0, "payload": payload}
-        client.xadd(keys.stream(spec.job_id, streams.SCORED), fields)
-    client.delete(keys.stream(spec.job_id, streams.PROMPTS))
-
-
-def weights(layout: Layout, spec: JobSpec) -> dict[str, torch.Tensor]:
-    return load_file(layout.job(spec.job_id).export / "model.safetensors")
+    return sample_groups(tmp_path_factory.mktemp("groups"), 6)
 
 
 def test_a_job_is_trained_journaled_published_and_exported(client: Client, layout: Layout, groups: list[bytes]) -> None:
@@ -78,7 +58,7 @@ def test_a_job_is_trained_journaled_published_and_exported(client: Client, layou
     from transformers import AutoModelForCausalLM
 
     base = AutoModelForCausalLM.from_pretrained(layout.model("tiny")).state_dict()
-    assert any(not torch.equal(tensor, base[name]) for name, tensor in weights(layout, spec).items())
+    assert any(not torch.equal(tensor, base[name]) for name, tensor in exported(layout, spec).items())
 
 
 @pytest.mark.parametrize("updates_per_step", [1, 2])
@@ -87,7 +67,7 @@ def test_a_killed_learner_goes_on_to_the_same_bits(
 ) -> None:
     calm, hit = (job_spec(f"ftjob-{name}", updates_per_step=updates_per_step) for name in ("calm", "hit"))
     for spec in (calm, hit):
-        fill(client, spec, [_rename(payload, spec.job_id) for payload in groups])
+        fill(client, spec, groups)
     Learner(calm, client, layout).run()
 
     train = Trainer.train
@@ -102,8 +82,8 @@ def test_a_killed_learner_goes_on_to_the_same_bits(
         Learner(hit, client, layout).run()
     monkeypatch.undo()
     assert Learner(hit, client, layout).run() == "finished"
-    expected, got = weights(layout, calm), weights(layout, hit)
-    assert all(torch.equal(expected[name], got[name]) for name in expected)
+    expected, got = exported(layout, calm), exported(layout, hit)
+    assert same_bits(expected, got)
     report = audit(layout.job(hit.job_id).journal)
     assert report.clean and report.steps == 3
 
@@ -116,10 +96,8 @@ def test_a_shorter_memory_of_redis_is_asserted_again(client: Client, layout: Lay
     assert learner.run() == "drained"
     client.flushall()
     create_job(client, spec)
-    for number in (3, 4, 5):  # 3 was trained already
-        fields: Any = {"job": spec.job_id, "number": number, "step": 0, "payload": groups[number]}
-        client.xadd(keys.stream(spec.job_id, streams.SCORED), fields)
-    client.set(keys.cursor(spec.job_id), 6)
+    streams.prepare(client, spec.job_id)
+    put(client, spec, {number: groups[number] for number in (3, 4, 5)})  # 3 was trained already
     assert Learner(spec, client, layout).run() == "finished"
     report = audit(layout.job(spec.job_id).journal)
     assert report.clean and report.trained == 6
@@ -151,7 +129,10 @@ def test_non_finite_updates_are_skipped_counted_and_fail_the_job_in_the_end(
     fill(client, spec, groups)
     monkeypatch.setattr(
         "services.learner.policy.Policy.logprobs",
-        lambda self, batch, temperature: self.model.lm_head.weight.sum() * float("nan") + batch.behaviour_logprobs,
+        lambda self, batch, temperature: (
+            self.model.lm_head.weight.sum() * float("nan") + batch.behaviour_logprobs,
+            torch.zeros_like(batch.behaviour_logprobs),
+        ),
     )
     with pytest.raises(TrainingDiverged):
         Learner(spec, client, layout).run()
@@ -171,11 +152,3 @@ def _wait_for(what: Callable[[], bool]) -> None:
     while not what():
         assert time.monotonic() < deadline, "waited too long"
         time.sleep(0.05)
-
-
-def _rename(payload: bytes, job_id: str) -> bytes:
-    from sspo_proto.trajectory_pb2 import Group
-
-    group = Group.FromString(payload)
-    group.task.job_id = job_id
-    return group.SerializeToString(deterministic=True)

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +20,10 @@ from services.layout import Layout
 
 
 class RunningService:
-    """One data folder and the service on it."""
+    """One data folder and the service on it. `environment` is what its processes find besides the test's own."""
 
-    def __init__(self, data: Path) -> None:
+    def __init__(self, data: Path, environment: Mapping[str, str] | None = None) -> None:
+        self._environment = {**os.environ, **(environment or {})}
         self.layout = Layout(data)
         self.process: subprocess.Popen[bytes] | None = None
         self._body: dict[str, Any] = {}
@@ -31,9 +32,12 @@ class RunningService:
         """The demo's starter model and files."""
         from services.cli.demo.prepare import prepare
 
-        prepared = prepare(self.layout.root, 0, None)
-        self._body = yaml.safe_load(prepared.job_file.read_text())
-        self._folder = prepared.job_file.parent
+        self.use(prepare(self.layout.root, 0, None).job_file)
+
+    def use(self, job_file: Path) -> None:
+        """A job file that is there already, with its data beside it."""
+        self._body = yaml.safe_load(job_file.read_text())
+        self._folder = job_file.parent
 
     def start(self) -> None:
         """Start `sspo up` and wait for its line."""
@@ -41,7 +45,7 @@ class RunningService:
         output = self.layout.logs / "test-up.log"
         command = [sys.executable, "-m", "services.cli.main", "up", "--data", str(self.layout.root), "--port", "0"]
         with open(output, "wb") as file:
-            self.process = subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT)
+            self.process = subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT, env=self._environment)
         wait_until(lambda: b"SSPO is ready" in output.read_bytes() or self.process.poll() is not None, 120)
         lines = output.read_text().splitlines()
         assert len(lines) == 1, lines

@@ -14,9 +14,10 @@ from fastapi.responses import StreamingResponse
 from services.api.bodies import JsonBody, parse
 from services.api.dependencies import Service, Svc
 from services.api.schemas import Scale
-from services.api.views import event_view, ledger_view, page, worker_view
+from services.api.views import event_view, ledger_view, page, streams_view, worker_view
 from services.store.operations import ScaledKind
 from services.store.transitions import ENDED
+from services.trajectories.stream_stats import stream_stats
 
 BY = "api"
 POLL_SECONDS = 0.5
@@ -44,6 +45,8 @@ def show_job(service: Svc, job_id: str) -> dict[str, Any]:
         "policy_version": progress.policy_version,
         "phase": progress.phase,
         "ledger": ledger_view(service.ledger.snapshot(job_id)),
+        "streams": streams_view(stream_stats(service.client, job_id)),
+        "wasted_tokens": service.tallies.read(job_id).wasted_tokens,
         "desired": {"rollout_workers": record.rollout_workers, "reward_workers": record.reward_workers},
         "workers": [worker_view(worker) for worker in service.registry.list(job_id)],
         "drift": latest.get("drift"),

@@ -13,9 +13,12 @@ from typing import Any
 
 import typer
 
+from services.cli.up.migrations import CannotMigrate, bring_up_to_date, write_missing_specs
 from services.cli.up.parts import Addresses, PortTaken, parts, prepare
 from services.cli.up.processes import become_subreaper, end, leftovers
+from services.cli.up.shared_memory import collect, recorded
 from services.cli.up.supervisor import PartDidNotStart, Supervisor
+from services.folder_version import SCHEMA_VERSION, FolderRefused
 from services.layout import Layout
 from services.observability.logs import configure
 from services.store import keys
@@ -29,6 +32,10 @@ class FolderInUse(RuntimeError):
     """Another `sspo up` runs on this data folder."""
 
 
+REFUSALS = (FolderInUse, FolderRefused, CannotMigrate)
+"""Why nothing is done with a data folder."""
+
+
 def run(data: Path, host: str, port: int) -> None:
     """Run the service on a data folder until SIGTERM or SIGINT."""
     data.mkdir(parents=True, exist_ok=True)
@@ -38,18 +45,33 @@ def run(data: Path, host: str, port: int) -> None:
     try:
         with _lock(layout), _log_to(layout):
             _serve(layout, host, port, stopping)
-    except (FolderInUse, PartDidNotStart, PortTaken, PermissionError, FileNotFoundError) as error:
+    except (*REFUSALS, PartDidNotStart, PortTaken, PermissionError, FileNotFoundError) as error:
         typer.echo(f"sspo up: {error}", err=True)
         raise typer.Exit(1) from error
+
+
+def migrate(data: Path) -> None:
+    """Bring a data folder up to date on which nothing runs: for a cluster, where no `sspo up` does it."""
+    layout = Layout(data.resolve())
+    try:
+        with _lock(layout):
+            bring_up_to_date(layout)
+    except (*REFUSALS, FileNotFoundError) as error:
+        typer.echo(f"sspo migrate: {error}", err=True)
+        raise typer.Exit(1) from error
+    typer.echo(f"{layout.root} has schema version {SCHEMA_VERSION}")
 
 
 def _serve(layout: Layout, host: str, port: int, stopping: list[int]) -> None:
     become_subreaper()
     end(leftovers(layout.state), patience_seconds=5.0)
+    collect(recorded(layout.state))
+    bring_up_to_date(layout)
     at = prepare(layout, host, port)
     supervisor = Supervisor(parts(layout, at), layout.logs, layout.state, at.url)
     try:
         supervisor.start(lambda: bool(stopping))
+        write_missing_specs(layout, connect(at.redis_url))
         _await_controller(at, supervisor, stopping)
         if not stopping:
             typer.echo(f"SSPO is ready: {at.url}/v1  docs {at.url}/docs  key {layout.api_key}")

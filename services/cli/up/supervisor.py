@@ -9,17 +9,22 @@ from __future__ import annotations
 import subprocess
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 
+import psutil
 import structlog
 
 from services.cli.up.parts import Part
 from services.cli.up.processes import descendants, end, reap, write_record
+from services.cli.up.shared_memory import Segment, collect, held_by
 
 log = structlog.get_logger()
 
 START_SECONDS = 90.0
 RECORD_EVERY_SECONDS = 2.0
+SHARED_MEMORY_EVERY_SECONDS = 10.0
+"""Looking through every process' memory maps takes some tens of milliseconds."""
 LONGEST_PAUSE_SECONDS = 15.0
 STEADY_SECONDS = 60.0
 """A part that lived so long is restarted quickly again."""
@@ -43,6 +48,8 @@ class Supervisor:
         self._started_at: dict[str, float] = {}
         self._start_at: dict[str, float] = {}
         self._recorded = 0.0
+        self._looked = float("-inf")
+        self._segments: set[Segment] = set()
 
     def start(self, stopping: Callable[[], bool]) -> None:
         """Start all parts in order, each once the one before is ready; stops early. Raises PartDidNotStart."""
@@ -66,8 +73,15 @@ class Supervisor:
             self.record()
 
     def record(self) -> None:
-        self._recorded = time.monotonic()
-        write_record(self._state, descendants(), url=self._url)
+        """Write down which processes and which shared memory are ours, for whoever cleans up after a crash."""
+        now = self._recorded = time.monotonic()
+        family = descendants()
+        if now - self._looked > SHARED_MEMORY_EVERY_SECONDS:
+            self._looked = now
+            held = held_by(family)
+            collect(self._segments - held)  # of workers that were killed
+            self._segments = held
+        self._write(family)
 
     def stop(self) -> None:
         """End the parts in reverse order, then every descendant that is left."""
@@ -84,7 +98,13 @@ class Supervisor:
                 end(family, patience_seconds=2.0)
         end(descendants(), patience_seconds=2.0)
         reap(())
-        write_record(self._state, descendants(), url=self._url)
+        collect(self._segments)
+        self._segments = set()
+        self._write(descendants())
+
+    def _write(self, family: list[psutil.Process]) -> None:
+        segments = [asdict(segment) for segment in sorted(self._segments)]
+        write_record(self._state, family, url=self._url, shared_memory=segments)
 
     def _spawn(self, part: Part) -> None:
         with open(self._logs / f"{part.name}.log", "ab") as output:

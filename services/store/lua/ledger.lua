@@ -1,24 +1,21 @@
 -- One consistent look at every group of a job.
--- KEYS: cursor, finished bitmap, progress hash, prompts, trajectories, scored.
--- Answers: cursor, finished bits, progress hash, in-flight numbers per stream, numbers neither finished nor found.
+-- KEYS: cursor, finished bitmap, progress hash, then (stream, index) of prompts, trajectories, scored.
+-- Answers: cursor, finished bits, progress hash, numbers in flight, entries per stream, numbers neither finished nor found.
+-- A number that was never issued is a stranger's and none of the ledger's.
+-- include index
 local cursor = tonumber(redis.call('GET', KEYS[1]) or '0')
 local seen, per_stream = {}, {}
 local in_flight = 0
-for s = 4, 6 do
-  local count = 0
-  for _, entry in ipairs(redis.call('XRANGE', KEYS[s], '-', '+')) do
-    for i = 1, #entry[2], 2 do
-      if entry[2][i] == 'number' then
-        local number = tonumber(entry[2][i + 1])
-        count = count + 1
-        if not seen[number] and redis.call('GETBIT', KEYS[2], number) == 0 then
-          seen[number] = true
-          in_flight = in_flight + 1
-        end
-      end
+for s = 4, 8, 2 do
+  local rows = rows_of(KEYS[s], KEYS[s + 1])
+  for _, row in ipairs(rows) do
+    local number = row.number
+    if number and number < cursor and not seen[number] and redis.call('GETBIT', KEYS[2], number) == 0 then
+      seen[number] = true
+      in_flight = in_flight + 1
     end
   end
-  per_stream[#per_stream + 1] = count
+  per_stream[#per_stream + 1] = #rows
 end
 local missing = {}
 local finished = redis.call('BITCOUNT', KEYS[2])

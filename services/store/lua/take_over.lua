@@ -6,7 +6,7 @@ for _, row in ipairs(redis.call('XPENDING', KEYS[1], ARGV[1], 'IDLE', ARGV[3], '
   local taken = redis.call('XCLAIM', KEYS[1], ARGV[1], ARGV[2], 0, row[1], 'JUSTID')
   local entry = redis.call('XRANGE', KEYS[1], row[1], row[1])
   if #taken == 1 and #entry == 1 then
-    local number
+    local number = row[1]  -- of an entry that names none
     for i = 1, #entry[1][2], 2 do
       if entry[1][2][i] == 'number' then number = entry[1][2][i + 1] end
     end

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from services.controller.loop import Controller
 from services.layout import Layout
 from services.store import keys
 from services.store.client import Client
+from services.store.events import Events
 from services.store.jobs import JobError, JobRecord, Jobs
 from services.store.transitions import CANCEL, Status
 from services.trajectories import streams
@@ -131,3 +133,43 @@ def test_one_unreadable_record_does_not_stop_the_others(
     controller._tick()
     controller._tick()
     assert set(seen) == {"ftjob-b"}
+
+
+def test_a_controller_that_lost_its_lease_touches_no_further_job(
+    client: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[str] = []
+
+    class Stopped:
+        """While the first job is looked at, the process is stopped, and another controller takes charge."""
+
+        def __init__(self, record: JobRecord, *_: Any) -> None:
+            self.id = record.id
+
+        def tick(self, record: JobRecord, may_start: bool) -> None:
+            seen.append(self.id)
+            client.set(keys.CONTROLLER, "another", ex=60)
+
+    monkeypatch.setattr(loop_module, "JobReconciler", Stopped)
+    for name in ("ftjob-a", "ftjob-b"):
+        create_job(client, job_spec(name))
+    with pytest.raises(loop_module.LostLease):
+        Controller(client, Layout(tmp_path)).run()
+    assert len(seen) == 1
+    assert client.get(keys.CONTROLLER) == b"another", "a lease that isn't ours stays"
+
+
+def test_a_long_wait_is_told_once_with_its_stage(
+    client: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(job_module, "Crew", NoWorkers)
+    create_job(client, job_spec(JOB, stall_seconds=0.2))
+    reconciler = JobReconciler(Jobs(client).get(JOB), client, Layout(tmp_path), ThreadPoolExecutor(1))
+    move(client, Status.QUEUED, Status.RUNNING)
+    Progress(client).set(JOB, phase="training")
+    for _ in range(6):
+        reconciler.tick(Jobs(client).get(JOB), may_start=False)
+        time.sleep(0.1)
+    told = [event for event in Events(client).list(JOB, limit=50)[0] if "Stalled" in event.message]
+    assert len(told) == 1 and told[0].level == "warn"
+    assert "Stalled in training: waiting for the learner to train the step" in told[0].message

@@ -1,0 +1,71 @@
+"""What the learner tells readers: step records, events, checkpoint records, wishes for evaluations."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+from services.learner.checkpoint import step_of
+from services.learner.journal import Header
+from services.spec import JobSpec
+from services.store.client import Client
+from services.store.events import Events
+from services.store.steps import Checkpoints, Steps
+from services.trajectories.progress import Progress
+
+
+class Reporter:
+    """The readers' view of one job."""
+
+    def __init__(self, spec: JobSpec, client: Client) -> None:
+        self._spec = spec
+        self._progress = Progress(client)
+        self._steps = Steps(client)
+        self._events = Events(client)
+        self._checkpoints = Checkpoints(client)
+
+    def step(self, header: Header, figures: dict[str, Any], *, tokens: int, replayed: bool) -> None:
+        """A step was trained; `tokens`: all that the job has trained so far."""
+        record = {"step": header.step, "time": header.written_at, "replayed": replayed, "groups": len(header.trained)}
+        self._steps.put(self._spec.job_id, header.step, {**record, **figures})
+        self._progress.set(self._spec.job_id, trained_tokens=tokens)
+        evaluation = self._spec.evaluation
+        done = header.step + 1
+        if evaluation is not None and (done % evaluation.every == 0 or done == self._spec.learner.steps):
+            self._progress.set(self._spec.job_id, evaluation_step=done)
+        if not replayed:
+            self._events.add(
+                self._spec.job_id,
+                f"Step {done}/{self._spec.learner.steps}: reward {figures['reward_mean']:.3f}",
+                type="metrics",
+                data={"step": done, "train_mean_reward": figures["reward_mean"], "loss": figures["loss"]},
+            )
+
+    def checkpoint(self, path: Path) -> None:
+        """A checkpoint is durable; records of those that are gone go too."""
+        step = step_of(path)
+        before = {record["step"]: record for record in self._steps.since(self._spec.job_id, step - 1)}
+        record = {"step": step, "path": str(path), "created_at": int(time.time())}
+        reward = before.get(step - 1, {}).get("reward_mean")
+        self._checkpoints.put(self._spec.job_id, step, {**record, "train_mean_reward": reward})
+        for known in self._checkpoints.list(self._spec.job_id):
+            if not Path(known["path"]).exists():
+                self._checkpoints.remove(self._spec.job_id, known["step"])
+
+    def cut(self, header: Header) -> None:
+        """Training went back."""
+        if header.kind == "skip":
+            text = (
+                f"The batch of step {header.step} ended {len(header.causes)} learners ({', '.join(header.causes)}): "
+                f"its {len(header.dropped['poison'])} groups are dropped as poison"
+            )
+        else:
+            undone = sum(len(numbers) for numbers in header.dropped.values())
+            text = f"Training was rolled back to step {header.step}; {undone} groups are dropped as rolled_back"
+        self._events.add(self._spec.job_id, text, level="warn")
+
+    def replay_differs(self, header: Header, fields: list[str]) -> None:
+        """A replay of a step did not give the bits that were recorded."""
+        text = f"The replay of step {header.step} differs from what was recorded: {', '.join(fields)}"
+        self._events.add(self._spec.job_id, text, level="warn")

@@ -1,0 +1,67 @@
+"""What happened to a job's groups on the way, in counts: wasted tokens, dead letters, the size of a group.
+
+Counted by the Lua calls in which it happens, so that a repeat counts nothing twice. For readers only: nothing is
+decided by it but the pacing by bytes. Wasted are completion tokens that were sampled and not trained; those of requests
+that were aborted are unknown and not among them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from services.store import answers, keys
+from services.store.client import Client
+
+LOST_LEASE = "lost_lease"
+"""Handed over in vain: the group was somebody else's by then. An answer that was lost on the way counts here too."""
+WEIGHTS_CHANGED = "weights_changed"
+"""An evaluation's sample that spans two versions and is run again."""
+
+
+@dataclass(frozen=True)
+class TallyRecord:
+    """Counts since the job began."""
+
+    wasted_tokens: dict[str, int] = field(default_factory=dict)
+    """Drop reason, `duplicate` (a number's second group), LOST_LEASE or WEIGHTS_CHANGED -> completion tokens."""
+    dead_letters: dict[str, int] = field(default_factory=dict)
+    """Drop reason -> letters ever written."""
+    forgotten_letters: int = 0
+    """Letters that made room for newer ones."""
+    sampled_groups: int = 0
+    """Hand-overs of groups with completions, of both stages."""
+    sampled_bytes: int = 0
+    """Their payloads."""
+
+    @property
+    def group_bytes(self) -> float:
+        """Mean bytes of a sampled group; 0 before the first."""
+        return self.sampled_bytes / self.sampled_groups if self.sampled_groups else 0.0
+
+
+class Tallies:
+    """Reads the counts; writes those that no Lua call sees."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+
+    def read(self, job_id: str) -> TallyRecord:
+        """All counts of a job."""
+        stored: Any = self._client.hgetall(keys.tallies(job_id))
+        counts = {name: int(value) for name, value in answers.fields(stored).items()}
+        return TallyRecord(
+            wasted_tokens=_of(counts, "wasted:"),
+            dead_letters=_of(counts, "dead:"),
+            forgotten_letters=counts.get("dead_forgotten", 0),
+            sampled_groups=counts.get("sampled_groups", 0),
+            sampled_bytes=counts.get("sampled_bytes", 0),
+        )
+
+    def waste(self, job_id: str, reason: str, tokens: int) -> None:
+        """Count completion tokens that nobody will train."""
+        self._client.hincrby(keys.tallies(job_id), f"wasted:{reason}", tokens)
+
+
+def _of(counts: dict[str, int], prefix: str) -> dict[str, int]:
+    return {name.removeprefix(prefix): count for name, count in sorted(counts.items()) if name.startswith(prefix)}

@@ -1,0 +1,73 @@
+"""Jobs for a learner without rollout workers: scored groups lie in the stream, the model is tiny."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
+
+from services.layout import Layout
+from services.spec import JobSpec
+from services.store import keys
+from services.store.client import Client
+from services.trajectories import streams
+from services.trajectories.ledger import Ledger
+from sspo_proto.trajectory_pb2 import Group
+from tests.support.tiny import create_job, job_spec, scored_group, write_model
+
+
+def layout_with_model(root: Path) -> Layout:
+    """A data folder with the model `tiny`."""
+    found = Layout(root)
+    write_model(found.models / "tiny")
+    return found
+
+
+def sample_groups(root: Path, count: int) -> list[bytes]:
+    """Groups sampled from the model that every such job starts with."""
+    layout = layout_with_model(root)
+    return [scored_group(layout, job_spec(), number) for number in range(count)]
+
+
+def renamed(payload: bytes, job_id: str, number: int | None = None) -> bytes:
+    """The same group as one of another job, and with another number if one is given."""
+    group = Group.FromString(payload)
+    group.task.job_id = job_id
+    if number is not None:
+        group.task.group_number = number
+    return group.SerializeToString(deterministic=True)
+
+
+def put(client: Client, spec: JobSpec, payloads: Mapping[int, bytes], step: int = 0) -> None:
+    """Issue these numbers, ascending, and put their groups where reward workers would."""
+    stage = streams.Stage(client, spec.job_id, streams.PROMPTS, streams.SCORED, "test")
+    for number, payload in sorted(payloads.items()):
+        client.set(keys.cursor(spec.job_id), number)
+        assert streams.dispatch(client, spec.job_id, number, b"task", step)
+        entry = stage.take()
+        assert entry is not None and stage.hand_over(entry, payload, step)
+
+
+def fill(client: Client, spec: JobSpec, groups: Sequence[bytes]) -> None:
+    """Create the job and put its groups, numbered from 0."""
+    create_job(client, spec)
+    streams.prepare(client, spec.job_id)
+    put(client, spec, {number: renamed(payload, spec.job_id) for number, payload in enumerate(groups)})
+
+
+def exported(layout: Layout, spec: JobSpec) -> dict[str, torch.Tensor]:
+    """The weights of a job that has finished."""
+    return load_file(layout.job(spec.job_id).export / "model.safetensors")
+
+
+def same_bits(one: Mapping[str, torch.Tensor], other: Mapping[str, torch.Tensor]) -> bool:
+    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+
+
+def assert_ledger(client: Client, spec: JobSpec, *, trained: int, **dropped: int) -> None:
+    """The ledger adds up, and these are its counts."""
+    snapshot = Ledger(client).snapshot(spec.job_id)
+    assert (snapshot.trained, snapshot.dropped) == (trained, dropped), snapshot
+    assert snapshot.balanced, snapshot
