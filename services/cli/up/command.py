@@ -18,6 +18,7 @@ from services.cli.up.parts import Addresses, PortTaken, parts, prepare
 from services.cli.up.processes import become_subreaper, end, leftovers
 from services.cli.up.shared_memory import collect, recorded
 from services.cli.up.supervisor import PartDidNotStart, Supervisor
+from services.files import make_folder
 from services.folder_version import SCHEMA_VERSION, FolderRefused
 from services.layout import Layout
 from services.observability.logs import configure
@@ -38,7 +39,7 @@ REFUSALS = (FolderInUse, FolderRefused, CannotMigrate)
 
 def run(data: Path, host: str, port: int) -> None:
     """Run the service on a data folder until SIGTERM or SIGINT."""
-    data.mkdir(parents=True, exist_ok=True)
+    make_folder(data.resolve())
     layout = Layout(data.resolve())
     layout.logs.mkdir(exist_ok=True)
     stopping = _signals()

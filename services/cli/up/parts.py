@@ -15,7 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from services.files import write_atomic
+from services.files import make_folder, write_atomic
 from services.layout import Layout
 from services.store.client import StoreError, connect
 
@@ -71,7 +71,7 @@ def free_port(host: str, port: int = 0) -> int:
 def prepare(layout: Layout, host: str, port: int) -> Addresses:
     """Create folders, API key and Ray's token where missing; choose addresses."""
     for folder in (layout.root, layout.models, layout.files, layout.logs, layout.redis):
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
     layout.runtime.mkdir(mode=0o700, exist_ok=True)
     if layout.runtime.stat().st_uid != os.getuid():
         raise PermissionError(f"{layout.runtime} belongs to somebody else")
