@@ -1,0 +1,15 @@
+"""One learner as a process of its own, which a fault point may kill: `python -m tests.support.learn DATA URL SPEC`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from services.layout import Layout
+from services.learner.loop import Learner
+from services.spec import JobSpec
+from services.store.client import connect
+
+if __name__ == "__main__":
+    data, url, spec = sys.argv[1:]
+    print(Learner(JobSpec.model_validate_json(spec), connect(url), Layout(Path(data))).run())
