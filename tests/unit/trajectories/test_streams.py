@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+from itertools import count
+from typing import Any
+
 import pytest
 
 from services.store import keys
-from services.store.client import Client
+from services.store.client import Client, connect
 from services.trajectories import streams
 from services.trajectories.ledger import Ledger
 from services.trajectories.progress import Fenced, Progress
@@ -41,6 +45,40 @@ def test_hand_over_moves_an_entry_once(client: Client) -> None:
     assert not stage.hand_over(entry, b"group", step=3)
     assert client.xlen(keys.stream(JOB, PROMPTS)) == 0
     assert streams.steps_in_flight(client, JOB, TRAJECTORIES) == [(0, 3)]
+
+
+class Died(BaseException):
+    """Stands for the end of a process."""
+
+
+def test_a_consumer_that_dies_at_any_moment_leaves_the_group_in_one_stream(
+    client: Client, redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Dies after the first, the second, ... command of a hand-over, until it gets through."""
+    for moment in count(1):
+        client.flushall()
+        issue(client, 1)
+        dying = connect(redis_url)
+        stage = rollout(dying, "rollout-1")
+        entry = stage.take()
+        assert entry is not None
+        left, answer = [moment - 1], dying.parse_response
+
+        def dies(*args: Any, left: list[int] = left, answer: Any = answer, **options: Any) -> Any:
+            found = answer(*args, **options)
+            left[0] -= 1
+            if left[0] < 0:
+                raise Died
+            return found
+
+        monkeypatch.setattr(dying, "parse_response", dies)
+        with suppress(Died):
+            assert stage.hand_over(entry, b"group", 0)
+        snapshot = Ledger(client).snapshot(JOB)
+        assert snapshot.balanced and sum(snapshot.in_streams.values()) == 1, (moment, snapshot)
+        assert streams.verify_index(client, JOB) == []
+        if left[0] >= 0:
+            return
 
 
 def test_a_finished_number_is_not_handed_over_again(client: Client) -> None:
