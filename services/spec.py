@@ -155,10 +155,16 @@ class EvaluationSpec(StrictModel):
     """0 is greedy."""
 
 
+DEFAULT_GATE = {"gate": "logarctan_a", "sides": "outward", "tau_pos": 3.0, "tau_neg": 3.5}
+"""SSPO's gate for a job that names none, chosen by measurement (docs/gates.md). A job that names a gate gets the class
+defaults of `sspo_core`, the published structure, for what it leaves open."""
+
+
 class ExtensionSpec(StrictModel):
     """The request's `x_sspo` block."""
 
-    objective: dict[str, Any] = Field(default_factory=lambda: {"name": "sspo"})
+    objective: dict[str, Any] = Field(default_factory=lambda: {"name": "sspo"}, validate_default=True)
+    """Resolved: every field of the objective is named."""
     rollout: RolloutSpec = RolloutSpec()
     learner: LearnerSpec = LearnerSpec()
     reward: RewardSpec = RewardSpec()
@@ -178,11 +184,14 @@ class ExtensionSpec(StrictModel):
     @field_validator("objective")
     @classmethod
     def _known_objective(cls, value: dict[str, Any]) -> dict[str, Any]:
+        name = value.get("name", "sspo")
+        if name == "sspo" and "gate" not in value:
+            value = {**DEFAULT_GATE, **value}
         config = objective_config(value)
         missing = sorted(config.needs - SUPPLIED)
         if missing:
-            raise ValueError(f"name: {value['name']} needs {', '.join(missing)}, which the learner can't supply yet")
-        return {"name": value.get("name", "sspo"), **dataclasses.asdict(config)}
+            raise ValueError(f"name: {name} needs {', '.join(missing)}, which the learner can't supply yet")
+        return {"name": name, **dataclasses.asdict(config)}
 
 
 class JobSpec(StrictModel):

@@ -6,7 +6,6 @@ defaults of `services.spec`.
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -62,7 +61,7 @@ def build(body: dict[str, Any], known: Known, *, job_id: str, created_at: int, s
         validation_file=request.validation_file,
         seed=seed if request.seed is None else request.seed,
         grader=request.method.reinforcement.grader,
-        objective=_resolved_objective(extension.objective),
+        objective=extension.objective,
         rollout=extension.rollout,
         learner=learner,
         reward=extension.reward,
@@ -142,10 +141,6 @@ def _fill(given: Spec, **values: Any) -> Spec:
         name: value for name, value in values.items() if value is not None and name not in given.model_fields_set
     }
     return given.model_copy(update=open_values)
-
-
-def _resolved_objective(block: dict[str, Any]) -> dict[str, Any]:
-    return {"name": block["name"], **dataclasses.asdict(objective_config(block))}
 
 
 def _warnings(request: CreateJob) -> tuple[str, ...]:

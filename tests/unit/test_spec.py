@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from pydantic import ValidationError
 
-from services.spec import SUPPLIED, ExtensionSpec, corrections_config, derived_seed, objective_config
+from services.spec import DEFAULT_GATE, SUPPLIED, ExtensionSpec, corrections_config, derived_seed, objective_config
 from sspo_core.config import OBJECTIVES, CorrectionConfig
 
 
@@ -16,7 +16,7 @@ def test_every_objective_is_taken_or_says_what_the_learner_lacks(name: str) -> N
             ExtensionSpec(objective={"name": name})
     else:
         resolved = ExtensionSpec(objective={"name": name}).objective
-        assert objective_config(resolved) == OBJECTIVES[name]()
+        assert objective_config(resolved) == OBJECTIVES[name](**(DEFAULT_GATE if name == "sspo" else {}))
 
 
 @pytest.mark.parametrize(
@@ -32,6 +32,19 @@ def test_every_objective_is_taken_or_says_what_the_learner_lacks(name: str) -> N
 def test_a_bad_objective_names_its_field(block: dict[str, object], complaint: str) -> None:
     with pytest.raises(ValidationError, match=complaint):
         ExtensionSpec(objective=block)
+
+
+@pytest.mark.parametrize("block", [None, {}, {"name": "sspo"}])
+def test_a_job_that_names_no_gate_gets_the_measured_one(block: dict[str, object] | None) -> None:
+    spec = ExtensionSpec() if block is None else ExtensionSpec(objective=block)
+    assert {field: spec.objective[field] for field in DEFAULT_GATE} == DEFAULT_GATE
+    warmer = ExtensionSpec(objective={"name": "sspo", "tau_pos": 9.0}).objective
+    assert warmer == spec.objective | {"tau_pos": 9.0}
+
+
+def test_a_job_that_names_its_gate_gets_the_published_structure() -> None:
+    resolved = ExtensionSpec(objective={"name": "sspo", "gate": "sigmoid_raw"}).objective
+    assert objective_config(resolved) == OBJECTIVES["sspo"](gate="sigmoid_raw")
 
 
 @pytest.mark.parametrize(
