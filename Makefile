@@ -9,7 +9,7 @@ TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 PIP := $(BIN)/pip --disable-pip-version-check -q
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up test lint format bench-core proto clean
+.PHONY: help setup demo up test chaos lint format bench-core proto clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 12
@@ -33,6 +33,9 @@ up: $(READY)  ## run the service on ./sspo-data
 
 test: $(READY)  ## all tests that belong to every change
 	$(BIN)/python -m pytest
+
+chaos: $(READY)  ## kill everything at random for three quarters of an hour; writes benchmarks/results/chaos.json
+	$(BIN)/python -m tests.chaos.run
 
 lint: $(READY)  ## style, types, who may import whom
 	$(BIN)/ruff check .

@@ -60,8 +60,7 @@ class Crew:
         """Start what is missing, drain what is too much; the newest go first."""
         active = [member for member in self._fleet.of(kind) if not member.draining]
         for _ in range(wanted - len(active)):
-            number = self._client.hincrby(keys.workers_started(self._id), kind, 1)
-            self._fleet.start(kind, f"{kind}-{number}")
+            self._fleet.start(kind, self._new_id(kind))
         for member in sorted(active, key=_number)[wanted:]:
             self._fleet.drain(member)
         for member in self._fleet.of(kind):
@@ -69,6 +68,13 @@ class Crew:
             if member.draining and time.monotonic() - member.drained_at > limit:
                 log.warning("drain_overdue", job=self._id, worker=member.id)
                 self._dismiss(member)
+
+    def _new_id(self, kind: Kind) -> str:
+        """An id that no living worker has: Redis may have forgotten that it gave some."""
+        while True:
+            worker_id = f"{kind}-{self._client.hincrby(keys.workers_started(self._id), kind, 1)}"
+            if worker_id not in self._fleet:
+                return worker_id
 
     def drain_all(self) -> None:
         for kind in KINDS:

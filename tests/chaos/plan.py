@@ -76,6 +76,9 @@ def _fault(victim: Victim, point: str, times: int) -> list[Event]:
 LEASE_SECONDS = 30.0
 """The longest lease of a group: a worker that stops for longer finds its groups taken over."""
 
+SILENCE_SECONDS = 150.0
+"""A worker that stops for so long is taken for hung: another one has its place when it goes on."""
+
 FULL: Sequence[Event] = (
     *_kill(Victim.LEARNER, 8),
     *_kill(Victim.ENGINE, 12),
@@ -86,7 +89,7 @@ FULL: Sequence[Event] = (
     *_kill(Victim.GRADER, 2),
     *_kill(Victim.REDIS, 8),
     *(Event(Action.KILL, Victim.RAY, part) for part in ("gcs_server", "raylet", "ray start", "raylet", "gcs_server")),
-    *_stop(Victim.LEARNER, 5.0, 15.0, 40.0),
+    *_stop(Victim.LEARNER, 5.0, 20.0, SILENCE_SECONDS),
     *_stop(Victim.ROLLOUT, 5.0, LEASE_SECONDS + 5, LEASE_SECONDS + 5),
     *_stop(Victim.REWARD, 5.0, LEASE_SECONDS - 5, LEASE_SECONDS + 5),
     *_stop(Victim.CONTROLLER, 5.0, 15.0, 25.0),
@@ -114,7 +117,7 @@ SHORT: Sequence[Event] = (
     *_fault(Victim.LEARNER, "learner.after_link", 1),
     *_kill(Victim.REWARD, 1),
     *_kill(Victim.REDIS, 1),
-    *_kill(Victim.CONTROLLER, 1),
+    *_kill(Victim.API, 1),
     *_fault(Victim.ENGINE, "engine.mid_weight_load", 1),
     Event(Action.CUT, Victim.REDIS, commits=2),
 )

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import random
+import signal
 import sys
 import tempfile
 import time
@@ -55,6 +56,7 @@ class Run:
         self._deadline = self._started + 60 * minutes
         self._dice = random.Random(seed)
         self._injector = Injector(target, self._dice)
+        self._newest: dict[str, int] = {}
 
     def go(self, events: Sequence[Event], jobs: int) -> RunReport:
         """Start the service, run jobs until all events happened, stop it."""
@@ -172,16 +174,19 @@ class Run:
 
     def _await(self, what: Any, seconds: float, job_id: str, name: str) -> None:
         deadline = time.monotonic() + seconds
-        newest = 0
         while not what():
             if self._target.status(job_id) in ("failed", "cancelled"):
                 raise Broken(f"the job ended while waiting for {name}")
             if time.monotonic() > deadline:
                 raise Broken(f"waited {seconds:.0f} s for {name}")
-            if (version := self._target.version(job_id)) < newest:
-                self._violation(f"{job_id}: policy version {version} after {newest}")
-            newest = max(newest, version)
+            self._check_version(job_id)
             time.sleep(POLL_SECONDS)
+
+    def _check_version(self, job_id: str) -> None:
+        newest, version = self._newest.get(job_id, 0), self._target.version(job_id)
+        if version < newest:
+            self._violation(f"{job_id}: policy version {version} after {newest}")
+        self._newest[job_id] = max(newest, version)
 
     def _rest(self, job_id: str, seconds: float) -> None:
         """A pause that ends early with the job."""
@@ -216,6 +221,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--data", type=Path, help="data folder; a temporary one by default")
     parser.add_argument("--results", type=Path, default=RESULTS, help="where the JSON goes")
     options = parser.parse_args(arguments)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the service is ended, too
     events = plan(options.seed, options.kills, SHORT) if options.short else plan(options.seed, options.kills)
     if options.only:
         words = options.only.split(",")

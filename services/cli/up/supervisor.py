@@ -26,7 +26,7 @@ RECORD_EVERY_SECONDS = 2.0
 SHARED_MEMORY_EVERY_SECONDS = 10.0
 """Looking through every process' memory maps takes some tens of milliseconds."""
 LONGEST_PAUSE_SECONDS = 15.0
-STEADY_SECONDS = 60.0
+STEADY_SECONDS = 10.0
 """A part that lived so long is restarted quickly again."""
 STOP_SECONDS = 10.0
 
