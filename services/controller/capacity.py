@@ -42,15 +42,15 @@ def capacity(
     """Groups that may be issued.
 
     Three bounds. What the remaining steps need: so that a job that ends leaves nothing behind. The staleness window: a
-    group issued now is trained at most `max_staleness` steps later when groups are trained oldest first. The bytes
-    queued, see `bytes_room`. A synchronous job issues a batch only once the weights of the step are published, and
-    nothing beyond it.
+    group issued now, sampled with the weights published now or newer ones, is trained at most `max_staleness` steps
+    later when groups are trained oldest first. The bytes queued, see `bytes_room`. A synchronous job issues a batch
+    only once the weights of the step are published, and nothing beyond it.
     """
     needed = learner.steps * learner.batch_size - trained - in_flight
     if learner.synchronous and published_step < next_step:
         return 0
     ahead = 0 if learner.synchronous else learner.max_staleness
-    window = (next_step + 1 + ahead) * learner.batch_size - trained - in_flight
+    window = (published_step + 1 + ahead) * learner.batch_size - trained - in_flight
     return max(0, min(needed, window, bytes_room(learner, queued, in_flight)))
 
 

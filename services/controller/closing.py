@@ -36,7 +36,13 @@ def _close_journal(client: Client, journal: Journal, job_id: str, cursor: int) -
         cursor = max([cursor, *(header.cursor for header in headers)])
         finished = {number for numbers in finished_numbers(headers).values() for number in numbers}
         left = [number for number in range(cursor) if number not in finished]
-        draft = Draft(kind="close", step=next_step, cursor=cursor, dropped={DropReason.JOB_END.value: left})
+        draft = Draft(
+            kind="close",
+            step=next_step,
+            cursor=cursor,
+            dropped={DropReason.JOB_END.value: left},
+            policy_version=max((header.policy_version for header in headers), default=0),
+        )
         headers.append(journal.commit(draft))
     Progress(client).assert_training(
         job_id,

@@ -131,7 +131,7 @@ class JobReconciler:
     def _dispatch(self, dispatcher: Dispatcher, progress: ProgressRecord, ledger: LedgerSnapshot) -> bool:
         """Issue what there is room for; whether it is the bytes queued that leave none."""
         if ledger.missing:
-            again = dispatcher.reissue(ledger.missing[:MOST_DISPATCHED], progress.next_step)
+            again = dispatcher.reissue(ledger.missing[:MOST_DISPATCHED], progress.published_step)
             log.warning("groups_reissued", job=self._id, missing=len(ledger.missing), reissued=again)
         room = partial(
             capacity,
@@ -142,7 +142,7 @@ class JobReconciler:
             in_flight=ledger.in_flight + len(ledger.missing),
         )
         issued_now = room(queued=queued_groups(self._client, self._spec))
-        dispatcher.dispatch(min(issued_now, MOST_DISPATCHED), progress.next_step)
+        dispatcher.dispatch(min(issued_now, MOST_DISPATCHED), progress.published_step)
         return issued_now == 0 and room() > 0
 
     def _dispatcher(self) -> Dispatcher | None:

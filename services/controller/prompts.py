@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -10,15 +11,16 @@ from jinja2 import TemplateError
 from services.datasets import Row
 from services.spec import RolloutSpec
 
+_LOADING = threading.Lock()
+
 
 class PromptEncoder:
     """Tokenises prompts for one model."""
 
     def __init__(self, model_folder: Path, rollout: RolloutSpec) -> None:
-        from transformers import AutoConfig, AutoTokenizer
-
-        self._tokenizer: Any = AutoTokenizer.from_pretrained(model_folder)
-        config = AutoConfig.from_pretrained(model_folder)
+        library = _transformers()
+        self._tokenizer: Any = library.AutoTokenizer.from_pretrained(model_folder)
+        config = library.AutoConfig.from_pretrained(model_folder)
         self._context = int(getattr(config, "max_position_embeddings", 0) or 0)
         self._rollout = rollout
         self.stop_token_ids = _stop_tokens(model_folder, self._tokenizer)
@@ -48,8 +50,16 @@ def _stop_tokens(model_folder: Path, tokenizer: Any) -> list[int]:
     """End tokens of tokenizer and generation config."""
     found = {int(tokenizer.eos_token_id)} if tokenizer.eos_token_id is not None else set()
     if (model_folder / "generation_config.json").is_file():
-        from transformers import GenerationConfig
-
-        ends = GenerationConfig.from_pretrained(model_folder).eos_token_id
+        ends = _transformers().GenerationConfig.from_pretrained(model_folder).eos_token_id
         found.update([ends] if isinstance(ends, int) else ends or [])
     return sorted(found)
+
+
+def _transformers() -> Any:
+    """The library, with what is used here loaded by one thread at a time: its lazy loading fails for two at once."""
+    with _LOADING:
+        import transformers
+
+        for name in ("AutoConfig", "AutoTokenizer", "GenerationConfig"):
+            getattr(transformers, name)
+        return transformers

@@ -67,10 +67,6 @@ class Assembler:
     def __len__(self) -> int:
         return len(self._waiting)
 
-    def steps_waiting(self) -> list[int]:
-        """Oldest step of each group that waits here."""
-        return [group.step for group in self._waiting.values()]
-
     def feed(self, entry: Entry, bury: Callable[[Entry, str], bool] = lambda entry, why: True) -> None:
         """Take one entry of the stream: decode it, or note why it is dropped.
 

@@ -17,7 +17,6 @@ from services.learner.journal import Header
 from services.spec import JobSpec
 from services.store.client import Client
 from services.store.jobs import Jobs
-from services.store.registry import Registry
 from services.trajectories import streams
 from services.trajectories.dead_letters import DeadLetters
 from services.trajectories.entries import Entry
@@ -53,8 +52,9 @@ class BatchWait:
         """
         patience = _Patience(self._spec, self._client, remind)
         while not stopping():
+            upstream = self._steps_upstream()
             self._read()
-            if self._must_wait(step) and not patience.staleness_is_over():
+            if self._must_wait(step, upstream) and not patience.staleness_is_over():
                 batch = Batch()
             else:
                 batch = self._assembler.assemble(step)
@@ -81,21 +81,24 @@ class BatchWait:
         log.warning("group_malformed", job=self._spec.job_id, number=entry.number, entry=entry.id, reason=why)
         return self._letters.put(self._spec.job_id, entry, streams.SCORED, DropReason.MALFORMED, why)
 
-    def _must_wait(self, step: int) -> bool:
-        """Policy `wait`: would this step make a group in flight too stale?"""
+    def _steps_upstream(self) -> list[int]:
+        """Policy `wait`: the oldest step that each group in flight may have, of those that are not scored yet.
+
+        Read in the direction in which groups move, and before `scored` is: one that moves on meanwhile is seen twice,
+        never missed. A prompt is sampled with weights at least as new as those it was issued under.
+        """
+        if self._spec.learner.staleness_policy != "wait":
+            return []
+        names = (streams.PROMPTS, streams.TRAJECTORIES)
+        return [at for name in names for _, at in streams.steps_in_flight(self._client, self._spec.job_id, name)]
+
+    def _must_wait(self, step: int, upstream: list[int]) -> bool:
+        """Would this step make a group in flight too stale, that can still be a part of its batch?"""
         learner = self._spec.learner
-        if learner.staleness_policy != "wait" or len(self._assembler) < learner.batch_size:
+        if len(self._assembler) < learner.batch_size:
             return False
         needed = step + 1 - learner.max_staleness  # older than this is too stale at the next step
-        ours = sorted(self._assembler.steps_waiting())[learner.batch_size :]
-        job = self._spec.job_id
-        sampled = [at for _, at in streams.steps_in_flight(self._client, job, streams.TRAJECTORIES)]
-        running = [
-            int(worker.detail["oldest_step"])
-            for worker in Registry(self._client).list(job)
-            if worker.kind == "rollout" and worker.detail.get("oldest_step") is not None
-        ]
-        return any(at < needed for at in [*ours, *sampled, *running])
+        return any(at < needed for at in upstream)
 
 
 class _Patience:

@@ -66,10 +66,14 @@ class Books:
 
     def settle(self, batch: Batch, step: int, policy_version: int) -> Header:
         """Commit a batch (or only drops), then finish its numbers in Redis. Raises Fenced, SequenceTaken."""
+        # A Redis that lost its tail may have a cursor behind numbers that we hold.
+        numbers = [scored.number for scored in batch.groups] + [
+            n for dropped in batch.dropped.values() for n in dropped
+        ]
         draft = Draft(
             kind="step" if batch.groups else "drop",
             step=step,
-            cursor=streams.cursor(self._client, self._spec.job_id),
+            cursor=max([streams.cursor(self._client, self._spec.job_id), *(n + 1 for n in numbers)]),
             groups=[(scored.number, scored.payload) for scored in batch.groups],
             dropped=batch.dropped,
             settings=settings_of(self._spec) if batch.groups else {},

@@ -25,6 +25,12 @@ def test_window_and_need(next_step: int, trained: int, in_flight: int, room: int
     assert capacity(SPEC, next_step=next_step, published_step=next_step, trained=trained, in_flight=in_flight) == room
 
 
+def test_the_window_opens_with_the_weights() -> None:
+    """Between commit and publish groups are still sampled with the older weights: they would be a step older."""
+    assert capacity(SPEC, next_step=1, published_step=0, trained=4, in_flight=8) == 0
+    assert capacity(SPEC, next_step=1, published_step=1, trained=4, in_flight=8) == 4
+
+
 def test_a_drop_makes_room_again() -> None:
     assert capacity(SPEC, next_step=9, published_step=9, trained=36, in_flight=3) == 1
 
