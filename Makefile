@@ -9,7 +9,7 @@ TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 PIP := $(BIN)/pip --disable-pip-version-check -q
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up test chaos lint format bench-core proto clean
+.PHONY: help setup demo up test chaos lint format bench-core bench gate-study soak proto clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 12
@@ -49,6 +49,15 @@ format: $(READY)  ## put the code into its standard form
 
 bench-core: $(READY)  ## sspo_core against the plain way, side by side
 	$(BIN)/python benchmarks/bench_core.py
+
+bench: bench-core  ## all comparisons: sspo_core, and the trajectory path against raw redis-py
+	$(BIN)/python -m benchmarks.bench_path
+
+soak: $(READY)  ## half an hour of one calm job: memory, descriptors, what Redis keeps
+	$(BIN)/python -m tests.chaos.soak
+
+gate-study: $(READY)  ## how the default gate was chosen: missing runs, tables, figures
+	$(BIN)/python -m benchmarks.gate_study
 
 proto: $(READY)  ## generate the messages of proto/
 	$(BIN)/python -m grpc_tools.protoc -Iproto --python_out=proto --pyi_out=proto proto/sspo_proto/trajectory.proto

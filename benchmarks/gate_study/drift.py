@@ -164,7 +164,7 @@ SETTINGS: dict[str, Setting] = {
     "heavy": Setting("heavy-tailed: Student t, 2 degrees, scale 0.15", _student(0.15, 2)),
     "outlier": Setting("one outlier, e^±2, in 128 tokens", _outlier(2.0, 0.02), longest=128),
     "skewed": Setting("length-skewed, 4 to 128 tokens, sd 0.2", _normal(0.2), longest=128, skewed=True),
-    "towards": Setting("learned: good tokens e^0.5 more probable", _along(0.5, 0.1)),
-    "away": Setting("unlearned: good tokens e^-0.5 less probable", _along(-0.5, 0.1)),
+    "towards": Setting("learned: good tokens up by e^0.5", _along(0.5, 0.1)),
+    "away": Setting("unlearned: good tokens down by e^0.5", _along(-0.5, 0.1)),
 }
 """Name → kind of drift."""

@@ -4,7 +4,7 @@ The weight that an objective gives a token is read from `policy_loss` itself: mi
 token's log-prob is N·k, and with it the gradient of one sequence in the policy's logits is N·k·(one-hot − π), whose sum
 and square need no further autograd. All figures are relative to the norm of the true gradient g:
 
-    bias        ‖E ĝ − g‖, of which about 0.05 may be noise
+    bias        ‖E ĝ − g‖, of which 0.1 or so may be noise
     scaled_bias the same after the best common scale of E ĝ, which an optimiser like Adam undoes: √(1 − cosine²)
     deviation   √(trace of the covariance of a batch's gradient), BATCH sequences
     cosine      of E ĝ and g
