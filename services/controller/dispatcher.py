@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import random
 import time
+from collections.abc import Iterable
 
 import structlog
 
@@ -73,7 +74,7 @@ class Dispatcher:
             for number in numbers
         )
 
-    def evaluate(self, step: int, numbers: range) -> None:
+    def evaluate(self, step: int, numbers: Iterable[int]) -> None:
         """Issue prompts of one evaluation, numbered by their row."""
         assert self._spec.evaluation is not None
         for number in numbers:

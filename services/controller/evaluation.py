@@ -29,6 +29,9 @@ MOST_ON_THE_WAY = 1024
 """Rows that are issued and not answered: so many are also issued in one look, within the controller's lease."""
 
 
+LOOK_FOR_LOST_SECONDS = 5.0
+
+
 @dataclass
 class _Running:
     step: int
@@ -38,6 +41,7 @@ class _Running:
     """When an answer came, or a person had the workers stopped: the deadline counts from here."""
     issued: int = 0
     """Rows below have been issued."""
+    looked_for_lost: float = field(default_factory=time.monotonic)
     rewards: dict[int, float] = field(default_factory=dict)
     failed: set[int] = field(default_factory=set)
     versions: set[int] = field(default_factory=set)
@@ -79,6 +83,7 @@ class Evaluation:
             self._finish(self._running)
         else:
             self._issue(self._running)
+            self._issue_lost(self._running)
 
     def _start(self, step: int) -> None:
         streams.delete(self._client, self._job_id, streams.EVALUATION_STREAMS)
@@ -94,6 +99,25 @@ class Evaluation:
         if room > 0 and running.issued < running.rows and not self._full():
             first, running.issued = running.issued, min(running.rows, running.issued + room)
             self._dispatcher.evaluate(running.step, range(first, running.issued))
+
+    def _issue_lost(self, running: _Running) -> None:
+        """Issue rows again that a shorter memory of Redis swallowed. An answer that comes twice counts once."""
+        now = time.monotonic()
+        if now - running.looked_for_lost < LOOK_FOR_LOST_SECONDS:
+            return
+        running.looked_for_lost = now
+        # In the direction in which rows move: one that moves on meanwhile is seen twice, never missed.
+        on_the_way = {
+            row
+            for name in streams.EVALUATION_STREAMS
+            for row, _ in streams.steps_in_flight(self._client, self._job_id, name)
+        }
+        known = on_the_way | running.rewards.keys() | running.failed
+        lost = [row for row in range(running.issued) if row not in known]
+        if lost:
+            log.warning("evaluation_rows_reissued", job=self._job_id, step=running.step, rows=len(lost))
+            streams.prepare(self._client, self._job_id)
+            self._dispatcher.evaluate(running.step, lost)
 
     def _full(self) -> bool:
         stats = streams.stream_stats(self._client, self._job_id, streams.EVALUATION_STREAMS)

@@ -212,6 +212,25 @@ def test_an_evaluation_issues_only_so_many_rows_at_once(
     assert streams.verify_index(client, JOB) == []
 
 
+def test_rows_of_an_evaluation_that_redis_lost_are_issued_again(
+    client: Client, dispatcher: Dispatcher, spec: JobSpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    evaluation = Evaluation(client, spec, dispatcher)
+    evaluation.tick(4)
+    answer(client, 0)
+    evaluation.tick(4)
+    monkeypatch.setattr(evaluation_module, "LOOK_FOR_LOST_SECONDS", 0.0)
+    evaluation.tick(4)
+    assert len(tasks(client, EVAL_PROMPTS)) == 6, "what is on its way is not issued twice"
+    streams.delete(client, JOB, EVALUATION_STREAMS)  # the tail of the append-only file that had them is gone
+    evaluation.tick(4)
+    assert [task.group_number for task in tasks(client, EVAL_PROMPTS)] == [1, 2, 3, 4, 5]
+    for number in range(1, 6):
+        answer(client, number)
+    evaluation.tick(4)
+    assert not evaluation.running and Steps(client).evaluations(JOB)[0]["graded"] == 6
+
+
 def test_an_evaluation_waits_while_too_many_bytes_are_on_their_way(
     client: Client, dispatcher: Dispatcher, spec: JobSpec, monkeypatch: pytest.MonkeyPatch
 ) -> None:
