@@ -171,6 +171,17 @@ class ExtensionSpec(StrictModel):
     evaluation: EvaluationSpec = EvaluationSpec()
 
     @model_validator(mode="after")
+    def _uninformative_groups_are_told_by_their_group(self) -> ExtensionSpec:
+        given = "advantage" in self.learner.model_fields_set
+        kind = self.learner.advantage if given else objective_config(self.objective).advantage
+        if self.learner.drop_uninformative_groups and kind == "batch_whitened":
+            raise ValueError(
+                "learner.drop_uninformative_groups: under batch_whitened advantages a group with equal rewards is "
+                "compared with the other groups, and has a gradient"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _corrections_have_a_weight(self) -> ExtensionSpec:
         corrections = corrections_config(self.learner.corrections)
         weighs = corrections.importance != "full"
@@ -179,6 +190,8 @@ class ExtensionSpec(StrictModel):
                 f"learner.corrections.importance: {corrections.importance!r} weighs proximal/behaviour, so it needs "
                 "learner.proximal_logprobs: without them the objective's own ratio is policy/behaviour already"
             )
+        if corrections.level == "token" and self.objective["name"] in ("gspo", "sorl"):
+            raise ValueError("learner.corrections.level: the tokens of this objective share a ratio; use gspo_token")
         return self
 
     @field_validator("objective")

@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from sspo_core.objectives import Composition
 
 
+SHARED_RATIOS: tuple[RatioName, ...] = ("turn", "sequence_geometric")
+"""Ratios whose gradient a token gets from all tokens of its turn or sequence: no weight can single one out."""
+
+
 @dataclass(frozen=True)
 class Correction:
     """What the corrections say of one micro-batch, [B, T]."""
@@ -40,6 +44,11 @@ def correct(composition: Composition, ratios: LogRatios, config: CorrectionConfi
     ones, nothing = torch.ones_like(ratios.drift), torch.zeros_like(ratios.mask)
     log_w = _log_weight(composition, ratios, config)
     level: RatioName = composition.correction_level if config.level == "objective" else config.level
+    if log_w is not None and level == "token" and composition.ratio in SHARED_RATIOS:
+        raise ValueError(
+            f"level: token weights need tokens with ratios of their own, and this objective has one per "
+            f"{composition.ratio.split('_')[0]}"
+        )
     weight, importance, altered = ones, None, nothing
     if log_w is not None:
         raw = at_level(level, log_w, ratios).exp()

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from sspo_core.aggregation import AGGREGATIONS
 from sspo_core.config import CorrectionConfig, KLEstimator, ObjectiveConfig
-from sspo_core.corrections import correct, ratio_of
-from sspo_core.objectives import compose
+from sspo_core.corrections import Correction, correct, ratio_of
+from sspo_core.objectives import Composition, compose
 from sspo_core.ratios import LogRatios, log_ratios
 from sspo_core.readings import by_bucket, readings_of
 from sspo_core.surrogates import Signal
@@ -41,7 +41,7 @@ def policy_loss(
         ratios=ratios,
         ratio=ratio_of(composition, ratios, correction),
         advantages=_advantages(inputs, ratios),
-        per_token=inputs.advantages.ndim == 2,
+        per_token=inputs.advantages.ndim == 2 or _weighs_tokens_apart(composition, correction),
         log_partition=inputs.log_partition,
     )
     value = composition.surrogate(composition, signal)
@@ -49,7 +49,8 @@ def policy_loss(
     if config.kl_coefficient > 0:
         if ratios.reference is None:
             raise ValueError("reference_logprobs: kl_coefficient above 0 needs them")
-        cost_BT = cost_BT + config.kl_coefficient * KL_ESTIMATORS[config.kl_estimator](ratios.reference)
+        penalty_BT = config.kl_coefficient * KL_ESTIMATORS[config.kl_estimator](ratios.reference)
+        cost_BT = cost_BT + torch.where(correction.rejected[:, None], 0.0, penalty_BT)
     share_BT = AGGREGATIONS[composition.aggregation](ratios.mask, cost_BT.dtype, inputs.denominators)
     loss = torch.where(ratios.mask, share_BT / composition.norm_tokens * cost_BT, 0.0).sum()
     readings = readings_of(inputs, composition, signal, value, correction, corrections)
@@ -63,6 +64,11 @@ KL_ESTIMATORS: dict[KLEstimator, Callable[[Tensor], Tensor]] = {
     "k3": lambda d: torch.expm1(d) - d,
 }
 """Of d = reference − policy (Schulman 2020)."""
+
+
+def _weighs_tokens_apart(composition: Composition, correction: Correction) -> bool:
+    """Whether tokens of one mean have weights of their own: each must then scale its token's gradient, not the mean."""
+    return composition.mean.per_sequence and correction.importance is not None and correction.level == "token"
 
 
 def _advantages(inputs: LossInputs, ratios: LogRatios) -> Tensor:

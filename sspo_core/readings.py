@@ -59,7 +59,7 @@ class Readings:
 
     def rows(self, rows: list[int]) -> Readings:
         """Of some of the sequences."""
-        return self if len(rows) == len(self.mask) else _rows(self, torch.tensor(rows, device=self.mask.device))
+        return self if len(rows) == len(self.mask) else _rows(self, rows)
 
 
 @torch.no_grad()
@@ -104,10 +104,10 @@ def by_bucket(readings: Readings, buckets: Sequence[int] | None) -> tuple[State,
     return reduce(State.merged, states.values()), states
 
 
-def _rows(part: Any, index: Tensor) -> Any:
+def _rows(part: Any, rows: list[int]) -> Any:
     """Rows of every tensor of a dataclass, and of the dataclasses in it."""
     if part is None:
         return None
     if isinstance(part, Tensor):
-        return part[index]
-    return type(part)(**{field.name: _rows(getattr(part, field.name), index) for field in fields(part)})
+        return torch.stack([part[row] for row in rows])  # an index tensor would have to be copied to the device
+    return type(part)(**{field.name: _rows(getattr(part, field.name), rows) for field in fields(part)})

@@ -39,18 +39,15 @@ class Policy:
     """A causal language model on one device."""
 
     def __init__(self, folder: Path, device: torch.device) -> None:
-        from transformers import AutoModelForCausalLM
-
         self.folder = folder
         self.device = device
-        self.model: Any = AutoModelForCausalLM.from_pretrained(
-            folder, dtype=torch.float32, attn_implementation=_attention(device)
-        ).to(device)
+        self._autocast = device.type == "cuda" and torch.cuda.is_bf16_supported()
+        self.model: Any = _load(folder, flash_attention=self._autocast).to(device)
         self.model.eval()  # no dropout: the policy that is trained is the one that samples
         self.tied = bool(self.model.config.tie_word_embeddings)
         self.layout: Layout = layout_for(str(self.model.config._attn_implementation))
-        self._linear_head = linear_head(self.model)
-        self._autocast = device.type == "cuda" and torch.cuda.is_bf16_supported()
+        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=self._autocast):
+            self._linear_head = linear_head(self.model)
         log.info("policy_loaded", attention=self.model.config._attn_implementation, layout=self.layout)
 
     @property
@@ -112,8 +109,11 @@ def linear_head(model: Any) -> Tensor | None:
 
     A bias, a soft cap, a scale: architectures differ and name it differently, so it is tried on a few tokens.
     """
-    weight = getattr(model.get_output_embeddings(), "weight", None)
-    if weight is None:
+    head = model.get_output_embeddings()
+    weight = getattr(head, "weight", None)
+    # A small bias or a wide cap would pass the trial below, and grow with the logits.
+    capped = getattr(model.config, "final_logit_softcapping", None)
+    if weight is None or capped or getattr(head, "bias", None) is not None or model.base_model is model:
         return None
     tokens = torch.arange(8, device=weight.device).unsqueeze(0) % weight.shape[0]
     hidden = model.base_model(input_ids=tokens, use_cache=False).last_hidden_state
@@ -124,11 +124,22 @@ def linear_head(model: Any) -> Tensor | None:
     return weight if torch.allclose(plain, logits, rtol=1e-4, atol=1e-4) else None
 
 
-def _attention(device: torch.device) -> str | None:
-    """A kernel that takes sequences end to end where there is one; else the architecture's own choice."""
+def _load(folder: Path, *, flash_attention: bool) -> Any:
+    """The model in float32; with a kernel that takes sequences end to end where machine and architecture have one.
+
+    Such kernels compute in half precision only: `flash_attention` says that the model will run under autocast.
+    """
+    from transformers import AutoModelForCausalLM
     from transformers.utils import is_flash_attn_2_available
 
-    return "flash_attention_2" if device.type == "cuda" and is_flash_attn_2_available() else None
+    if flash_attention and is_flash_attn_2_available():
+        try:
+            return AutoModelForCausalLM.from_pretrained(
+                folder, dtype=torch.float32, attn_implementation="flash_attention_2"
+            )
+        except ValueError as error:
+            log.warning("no_flash_attention", reason=str(error))
+    return AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
 
 
 def copy_model_files(source: Path, target: Path) -> None:

@@ -21,7 +21,7 @@ from services.learner.errors import TrainingDiverged
 from services.learner.figures import DriftTable
 from services.learner.policy import Policy
 from services.spec import JobSpec, corrections_config, derived_seed, objective_config
-from sspo_core import Denominators, LossInputs, group_advantages, policy_loss
+from sspo_core import Denominators, LossInputs, LossOutputs, group_advantages, policy_loss
 from sspo_proto.trajectory_pb2 import Group
 
 
@@ -128,11 +128,13 @@ class Trainer:
         counts = [int(row.loss_mask.sum()) for row in rows]
         denominators = Denominators(tokens=sum(counts), sequences=sum(count > 0 for count in counts))
         self._optimiser.zero_grad(set_to_none=True)
-        loss = 0.0
+        losses, nonfinite = [], []
         for micro_batch in self._micro_batches(rows):
-            part, nonfinite_tokens = self._backward(micro_batch, denominators, index, drift)
-            # The objective masks tokens whose log-prob isn't finite: a broken policy must not pass for a small loss.
-            loss += math.nan if nonfinite_tokens else part
+            outputs = self._backward(micro_batch, denominators, index, drift)
+            losses.append(outputs.loss.detach())
+            nonfinite.append(outputs.metrics["nonfinite_tokens"])
+        # The objective masks tokens whose log-prob isn't finite: a broken policy must not pass for a small loss.
+        loss = math.nan if float(torch.stack(nonfinite).sum()) else float(torch.stack(losses).double().sum())
         norm = float(torch.nn.utils.clip_grad_norm_(self._parameters, self._spec.learner.max_grad_norm))
         if not (math.isfinite(loss) and math.isfinite(norm)):
             return self._skip(loss, norm)
@@ -146,10 +148,8 @@ class Trainer:
         for batch in micro_batches(rows, self._spec.learner.tokens_per_microbatch, self._policy.layout):
             yield batch.to(self._policy.device)
 
-    def _backward(
-        self, batch: MicroBatch, denominators: Denominators, index: int, drift: DriftTable
-    ) -> tuple[float, float]:
-        """Loss of one micro-batch, and how many tokens had no finite log-prob."""
+    def _backward(self, batch: MicroBatch, denominators: Denominators, index: int, drift: DriftTable) -> LossOutputs:
+        """Add the gradient of one micro-batch; nothing here waits for the device."""
         logprobs, entropy = self._policy.logprobs(batch, self._spec.rollout.temperature)
         inputs = LossInputs(
             policy_logprobs=logprobs,
@@ -165,7 +165,7 @@ class Trainer:
         outputs = policy_loss(inputs, self._objective, self._corrections)
         torch.autograd.backward(outputs.loss)
         drift.add(outputs, update=index)
-        return float(outputs.loss.detach()), float(outputs.metrics["nonfinite_tokens"])
+        return outputs
 
     @torch.no_grad()
     def _reference_logprobs(self, batch: MicroBatch) -> Tensor | None:

@@ -29,7 +29,9 @@ class CorrectionConfig:
 
     importance: ImportanceWeight = "full"
     level: CorrectionLevel = "objective"
-    """Of w: "objective" is the level of the objective's own ratio, by the geometric mean where tokens share one."""
+    """Of w: "objective" is the level of the objective's own ratio, by the geometric mean where tokens share one. Under
+    "token" a weight scales its own token's gradient, also within a mean over the sequence (the loss's value is then
+    that of advantages per token); tokens that share a ratio, as GSPO's, are refused."""
     low: float = 0.0
     high: float = 2.0
     """Bounds of w; 2.0 is verl's, TRL has 3.0. `full` reads neither."""

@@ -51,6 +51,7 @@ def test_a_job_that_names_its_gate_gets_the_published_structure() -> None:
     ("learner", "complaint"),
     [
         ({"corrections": {"importance": "squared"}}, "importance: "),
+        ({"advantage": "batch_whitened", "drop_uninformative_groups": True}, "learner.drop_uninformative_groups: "),
         ({"corrections": {"cap": 2.0}}, "cap: no such field of the corrections"),
         ({"corrections": {"importance": "truncated"}}, "learner.corrections.importance: 'truncated' weighs"),
     ],
