@@ -57,7 +57,9 @@ def ask(client: Client, kind: RequestKind, body: dict[str, Any], timeout_seconds
     }
     entry_id = client.xadd(keys.GRADER_REQUESTS, entry)
     while (left := deadline - time.time()) > 0:
-        reply: Any = client.blpop([keys.grader_reply(request_id)], timeout=min(left, MAX_BLOCK_SECONDS))
+        # Redis cuts the time-out to milliseconds, and takes 0 for ever.
+        block_seconds = max(0.01, min(left, MAX_BLOCK_SECONDS))
+        reply: Any = client.blpop([keys.grader_reply(request_id)], timeout=block_seconds)
         if reply is not None:
             return GraderReply(**json.loads(reply[1]))
     client.xdel(keys.GRADER_REQUESTS, answers.text(entry_id))
