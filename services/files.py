@@ -21,9 +21,9 @@ FULL = (errno.ENOSPC, errno.EDQUOT)
 """Error numbers of a disk, or of a share of it, that is full."""
 
 
-def fsync_folder(folder: Path) -> None:
-    """Make the names in a folder durable (renames and links are not until then)."""
-    descriptor = os.open(folder, os.O_RDONLY)
+def fsync(path: Path) -> None:
+    """Make a file's bytes durable, or the names in a folder (renames and links are not until then)."""
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:
@@ -45,7 +45,7 @@ def make_folder(folder: Path) -> None:
         return
     make_folder(folder.parent)
     folder.mkdir(exist_ok=True)
-    fsync_folder(folder.parent)
+    fsync(folder.parent)
 
 
 @contextmanager
@@ -80,13 +80,13 @@ def write_atomic(path: Path, content: bytes, mode: int = 0o644) -> None:
 def move(source: Path, target: Path) -> None:
     """Rename within a folder, durably: a file replaces what is there, a folder only an empty one."""
     os.rename(source, target)
-    fsync_folder(target.parent)
+    fsync(target.parent)
 
 
 def link_exclusively(source: Path, target: Path) -> None:
     """Give a synced file a second name, durably. Raises FileExistsError when the name is taken."""
     os.link(source, target)
-    fsync_folder(target.parent)
+    fsync(target.parent)
 
 
 def claim(path: Path, content: bytes) -> None:
@@ -95,7 +95,7 @@ def claim(path: Path, content: bytes) -> None:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())
-    fsync_folder(path.parent)
+    fsync(path.parent)
 
 
 def remove_folder(folder: Path) -> None:
@@ -103,6 +103,18 @@ def remove_folder(folder: Path) -> None:
     trash = folder.with_name(f".trash-{folder.name}")
     shutil.rmtree(trash, ignore_errors=True)
     move(folder, trash)
+    shutil.rmtree(trash, ignore_errors=True)
+
+
+def replace_folder(source: Path, target: Path) -> None:
+    """Put a folder that others wrote in the place of another one beside it, durably."""
+    for path in (*source.rglob("*"), source):
+        fsync(path)
+    trash = target.with_name(f".trash-{target.name}")
+    shutil.rmtree(trash, ignore_errors=True)
+    if target.exists():
+        os.rename(target, trash)
+    move(source, target)
     shutil.rmtree(trash, ignore_errors=True)
 
 

@@ -190,8 +190,8 @@ class ExtensionSpec(StrictModel):
                 f"learner.corrections.importance: {corrections.importance!r} weighs proximal/behaviour, so it needs "
                 "learner.proximal_logprobs: without them the objective's own ratio is policy/behaviour already"
             )
-        if corrections.level == "token" and self.objective["name"] in ("gspo", "sorl"):
-            raise ValueError("learner.corrections.level: the tokens of this objective share a ratio; use gspo_token")
+        if corrections.level == "token" and objective_config(self.objective).shares_ratio:
+            raise ValueError("learner.corrections.level: the tokens of this objective share their ratios")
         return self
 
     @field_validator("objective")

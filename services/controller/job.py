@@ -170,6 +170,7 @@ class JobReconciler:
                 self._crew.keep("rollout", record.rollout_workers)
                 self._crew.keep("reward", record.reward_workers)
                 self._wait(record, "evaluating", "the last evaluation to end")
+                self._notice_stall(record, "evaluating", "the last evaluation to end")
                 return
         self._crew.end()
         close_job(self._client, self._layout, self._id)
@@ -232,7 +233,8 @@ class JobReconciler:
     def _notice_stall(self, record: JobRecord, stage: str, what: str) -> None:
         """An event, once, for a wait on a machine that takes longer than `stall_seconds`."""
         waiting = record.waiting_for
-        if waiting is None or waiting.since == self._stall_told or "replicas is 0" in what:
+        manned = record.rollout_workers > 0 and record.reward_workers > 0  # else it waits for a person
+        if waiting is None or waiting.since == self._stall_told or not manned:
             return
         waited = time.time() - waiting.since
         if waited > self._spec.learner.stall_seconds:

@@ -7,6 +7,7 @@ import io
 import shutil
 from dataclasses import dataclass
 
+from services.files import make_folder, replace_folder
 from services.layout import Layout
 from services.store.client import Client
 from services.store.files import Files
@@ -28,12 +29,11 @@ def register_results(client: Client, layout: Layout, record: JobRecord) -> Resul
     """Register the exported folder as a model and store `step_metrics.csv`. Repeating it replaces the model."""
     name = record.model_name
     target = layout.models / name
-    target.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(target.parent)
     staging = target.with_name(f".{target.name}.tmp")
     shutil.rmtree(staging, ignore_errors=True)
     shutil.copytree(layout.job(record.id).export, staging)
-    shutil.rmtree(target, ignore_errors=True)
-    staging.rename(target)
+    replace_folder(staging, target)
     if record.result_files:
         return Results(name, record.result_files)
     table = io.StringIO()

@@ -43,5 +43,6 @@ def _stage_of(
             return "sampling", f"{kind} workers: replicas is 0; PUT /v1/x/jobs/{job.id}/{kind}_workers starts some"
         if ready == 0:
             return "sampling", f"{kind} workers to become ready (0 of {wanted})"
-    scored = ledger.in_streams["scored"]
-    return "sampling", f"a full batch: {scored} of {job.spec.learner.batch_size} groups are scored"
+    scored, wanted = ledger.in_streams["scored"], job.spec.learner.batch_size
+    # What stands before the colon tells one wait from the next: every step begins a new one.
+    return "sampling", f"a full batch for step {progress.next_step}: {scored} of {wanted} groups are scored"

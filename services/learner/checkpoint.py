@@ -19,7 +19,7 @@ import structlog
 from torch import Tensor
 
 from services.faults import fault
-from services.files import age_seconds, fsync_folder, make_folder, move, remove_folder, sha256, write_durable
+from services.files import age_seconds, fsync, make_folder, move, remove_folder, sha256, write_durable
 from services.learner.errors import CheckpointDamaged
 from services.weights.fingerprint import ContentMismatch, read_verified, write_hashed
 
@@ -96,7 +96,7 @@ def save(folder: Path, snapshot: Snapshot) -> Path:
             STATE: sha256(temporary / STATE),
         }
         write_durable(temporary / MANIFEST, json.dumps({"schema_version": 1, "sha256": hashes}).encode())
-        fsync_folder(temporary)
+        fsync(temporary)
         fault("checkpoint.before_rename")
         move(temporary, target)
     except OSError:

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from services.faults import fault
-from services.files import age_seconds, claim, durable, fsync_folder, link_exclusively, make_folder
+from services.files import age_seconds, claim, durable, fsync, link_exclusively, make_folder
 from services.learner.errors import JournalDamaged, SequenceTaken
 from services.learner.lineage import Audit, audit_headers
 from services.learner.lineage import finished_numbers as finished_numbers
@@ -154,7 +154,7 @@ class Journal:
                 pruned += 1
             self.result_path(sequence).unlink(missing_ok=True)
         if pruned:
-            fsync_folder(self.folder)
+            fsync(self.folder)
         self._pruned = max(self._pruned, below)
         return pruned
 

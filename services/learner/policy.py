@@ -14,6 +14,7 @@ import structlog
 import torch
 from torch import Tensor
 
+from services.files import replace_folder
 from services.learner.batch import MicroBatch
 from sspo_core import linear_logprobs
 from sspo_core.packing import Layout, layout_for
@@ -72,19 +73,21 @@ class Policy:
             for name, tensor in own.items():
                 tensor.copy_(tensors[name])
 
-    def logprobs(self, batch: MicroBatch, temperature: float) -> tuple[Tensor, Tensor]:
-        """Log-probs of the completion tokens and the entropy at each, [B, T] in float32, 0 on padding."""
+    def logprobs(self, batch: MicroBatch, temperature: float, *, entropy: bool = False) -> tuple[Tensor, Tensor | None]:
+        """Log-probs of the completion tokens and, if asked, the entropy at each, [B, T] in float32, 0 on padding."""
         inputs = {"input_ids": batch.input_ids, "position_ids": batch.position_ids, **batch.kernel_arguments()}
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self._autocast):
             if self._linear_head is not None:
                 hidden = self.model.base_model(**inputs, use_cache=False).last_hidden_state
                 chosen = hidden.flatten(0, 1)[batch.positions]
-                logprobs, entropy = linear_logprobs(chosen, self._linear_head, batch.targets, temperature, entropy=True)
+                logprobs, entropies = linear_logprobs(
+                    chosen, self._linear_head, batch.targets, temperature, entropy=entropy
+                )
             else:
                 logits = self.model(**inputs, use_cache=False).logits.flatten(0, 1)[batch.positions]
-                logprobs, entropy = token_logprobs(logits, batch.targets, temperature)
-        assert entropy is not None
-        return batch.padded(logprobs), batch.padded(entropy.detach())
+                logprobs, entropies = token_logprobs(logits, batch.targets, temperature)
+        seen = batch.padded(entropies.detach()) if entropy and entropies is not None else None
+        return batch.padded(logprobs), seen
 
     def export(self, folder: Path) -> None:
         """Write a plain Hugging Face folder, whole or not at all; what was there before is replaced."""
@@ -92,8 +95,7 @@ class Policy:
         shutil.rmtree(temporary, ignore_errors=True)
         self.model.save_pretrained(temporary)
         copy_model_files(self.folder, temporary)
-        shutil.rmtree(folder, ignore_errors=True)
-        temporary.rename(folder)
+        replace_folder(temporary, folder)
 
 
 def token_logprobs(logits: Tensor, tokens: Tensor, temperature: float) -> tuple[Tensor, Tensor]:

@@ -150,7 +150,7 @@ class Trainer:
 
     def _backward(self, batch: MicroBatch, denominators: Denominators, index: int, drift: DriftTable) -> LossOutputs:
         """Add the gradient of one micro-batch; nothing here waits for the device."""
-        logprobs, entropy = self._policy.logprobs(batch, self._spec.rollout.temperature)
+        logprobs, entropy = self._policy.logprobs(batch, self._spec.rollout.temperature, entropy=True)
         inputs = LossInputs(
             policy_logprobs=logprobs,
             behaviour_logprobs=batch.behaviour_logprobs,

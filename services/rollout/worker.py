@@ -58,11 +58,10 @@ class NoWeights(Exception):
 
 @dataclass(frozen=True)
 class _Running:
-    """A group in work. `step` is that of the weights it was begun with; `deadline` in monotonic seconds."""
+    """A group in work; `deadline` in monotonic seconds."""
 
     entry: Entry
     evaluation: bool
-    step: int
     deadline: float
 
 
@@ -179,7 +178,7 @@ class RolloutWorker:
         evaluation = lane is self._evaluation
         deadline = time.monotonic() + self._spec.learner.wait_seconds
         task = asyncio.create_task(self._handle(lane, entry))
-        self._running[task] = _Running(entry, evaluation, self._weights.step, deadline)
+        self._running[task] = _Running(entry, evaluation, deadline)
 
     async def _settle(self) -> None:
         """Wait a moment for groups to end; raises what ended one."""
@@ -281,12 +280,10 @@ class RolloutWorker:
 
     async def _beat(self) -> bool:
         """The heartbeat, when it is due; says whether it was."""
-        steps = [running.step for running in self._running.values() if not running.evaluation]
         return await self._presence.beat(
             self._weights.version,
             engine_pid=self._engine.pid,
             groups_in_flight=len(self._running),
-            oldest_step=min(steps, default=None),
             tokens_total=self._tokens,
         )
 

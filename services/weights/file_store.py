@@ -18,7 +18,7 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor
 
-from services.files import age_seconds, fsync_folder, make_folder, write_durable
+from services.files import age_seconds, fsync, make_folder, write_durable
 from services.weights.fingerprint import write_hashed
 from services.weights.manifest import HEAD, MANIFEST_FILE, TENSORS_FILE, Canary, Manifest
 
@@ -83,13 +83,13 @@ def publish(
     for name in _COPIED:
         if name == "config.json" or (model_files / name).exists():
             write_durable(temporary / name, (model_files / name).read_bytes())
-    fsync_folder(temporary)
+    fsync(temporary)
     try:
         os.rename(temporary, final)
     except OSError as error:
         shutil.rmtree(temporary, ignore_errors=True)
         raise VersionExists(f"version {version} is already in {root}") from error
-    fsync_folder(root)
+    fsync(root)
     return final
 
 

@@ -29,6 +29,8 @@ class ObjectiveConfig:
     needs: ClassVar[frozenset[Need]] = frozenset()
     has_ratio: ClassVar[bool] = True
     """Whether it weighs by an importance ratio of its own."""
+    shares_ratio: ClassVar[bool] = False
+    """Whether tokens get the gradient of their ratio from all tokens of their turn or sequence."""
     advantage: ClassVar[AdvantageKind] = "group_std"
     source: ClassVar[str]
     gradient_weight: ClassVar[str]

@@ -99,6 +99,7 @@ class GSPOConfig(RatioClipConfig):
     clip_low: float = 3e-4
     clip_high: float = 4e-4
 
+    shares_ratio = True
     source = "arXiv 2507.18071"
     gradient_weight = "A·s where s is not clipped"
 
@@ -108,6 +109,7 @@ class GSPOTokenConfig(GSPOConfig):
     """GSPO-token (arXiv 2507.18071): GSPO for an advantage per token, each of which keeps to its own token."""
 
     source = "arXiv 2507.18071 (its token variant)"
+    shares_ratio = False
 
 
 @dataclass(frozen=True)
@@ -124,6 +126,7 @@ class SORLConfig(RatioClipConfig):
     source = "arXiv 2511.20718 (trigger of the normalisation: not known)"
     gradient_weight = "A·w where the turn's ratio w is not clipped"
     needs = frozenset({"turn_ids", "clipping_bias"})
+    shares_ratio = True
 
 
 @dataclass(frozen=True)

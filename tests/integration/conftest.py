@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+from services.layout import Layout
+from tests.support.learning import layout_with_model, sample_groups
 from tests.support.service import RunningService
 
 
@@ -24,3 +27,15 @@ def running_service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runnin
     running.start()
     yield running
     running.stop()
+
+
+@pytest.fixture
+def layout(tmp_path: Path) -> Layout:
+    """A data folder with the model `tiny`."""
+    return layout_with_model(tmp_path)
+
+
+@pytest.fixture(scope="session")
+def groups(tmp_path_factory: pytest.TempPathFactory) -> list[bytes]:
+    """Eight groups, sampled once from the model that every learner's test starts with."""
+    return sample_groups(tmp_path_factory.mktemp("groups"), 8)

@@ -27,21 +27,11 @@ from services.spec import JobSpec
 from services.store import keys
 from services.store.client import Client, connect
 from services.trajectories.ledger import Ledger
-from tests.support.learning import assert_ledger, exported, fill, layout_with_model, same_bits, sample_groups
+from tests.support.learning import assert_ledger, exported, fill, layout_with_model, same_bits
 from tests.support.redis_server import RedisServer
 from tests.support.tiny import job_spec
 
 pytestmark = pytest.mark.timeout(120)
-
-
-@pytest.fixture
-def layout(tmp_path: Path) -> Layout:
-    return layout_with_model(tmp_path)
-
-
-@pytest.fixture(scope="module")
-def groups(tmp_path_factory: pytest.TempPathFactory) -> list[bytes]:
-    return sample_groups(tmp_path_factory.mktemp("groups"), 8)
 
 
 def as_version_0(layout: Layout, spec: JobSpec) -> None:

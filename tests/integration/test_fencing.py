@@ -23,20 +23,16 @@ from services.store import keys
 from services.store.client import Client, connect
 from services.trajectories.progress import Fenced, Progress
 from services.weights.file_store import versions
-from tests.support.learning import assert_ledger, fill, layout_with_model, sample_groups
+from tests.support.learning import assert_ledger, fill
 from tests.support.tiny import job_spec
 
 pytestmark = pytest.mark.timeout(120)
 
 
-@pytest.fixture
-def layout(tmp_path: Path) -> Layout:
-    return layout_with_model(tmp_path)
-
-
 @pytest.fixture(scope="module")
-def groups(tmp_path_factory: pytest.TempPathFactory) -> list[bytes]:
-    return sample_groups(tmp_path_factory.mktemp("groups"), 6)
+def groups(groups: list[bytes]) -> list[bytes]:
+    """Three steps of them."""
+    return groups[:6]
 
 
 class Thread:

@@ -6,7 +6,6 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -23,20 +22,16 @@ from services.store.steps import Checkpoints, Steps
 from services.trajectories import streams
 from services.trajectories.ledger import Ledger
 from services.trajectories.progress import Progress
-from tests.support.learning import exported, fill, layout_with_model, put, same_bits, sample_groups
+from tests.support.learning import exported, fill, put, same_bits
 from tests.support.tiny import create_job, job_spec
 
 pytestmark = pytest.mark.timeout(120)
 
 
-@pytest.fixture
-def layout(tmp_path: Path) -> Layout:
-    return layout_with_model(tmp_path)
-
-
 @pytest.fixture(scope="module")
-def groups(tmp_path_factory: pytest.TempPathFactory) -> list[bytes]:
-    return sample_groups(tmp_path_factory.mktemp("groups"), 6)
+def groups(groups: list[bytes]) -> list[bytes]:
+    """Three steps of them."""
+    return groups[:6]
 
 
 def test_a_job_is_trained_journaled_published_and_exported(client: Client, layout: Layout, groups: list[bytes]) -> None:
@@ -129,7 +124,7 @@ def test_non_finite_updates_are_skipped_counted_and_fail_the_job_in_the_end(
     fill(client, spec, groups)
     monkeypatch.setattr(
         "services.learner.policy.Policy.logprobs",
-        lambda self, batch, temperature: (
+        lambda self, batch, temperature, entropy: (
             self.model.lm_head.weight.sum() * float("nan") + batch.behaviour_logprobs,
             torch.zeros_like(batch.behaviour_logprobs),
         ),

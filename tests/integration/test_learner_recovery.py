@@ -31,25 +31,13 @@ from tests.support.learning import (
     assert_ledger,
     exported,
     fill,
-    layout_with_model,
     put,
     renamed,
     same_bits,
-    sample_groups,
 )
 from tests.support.tiny import job_spec
 
 pytestmark = pytest.mark.timeout(120)
-
-
-@pytest.fixture
-def layout(tmp_path: Path) -> Layout:
-    return layout_with_model(tmp_path)
-
-
-@pytest.fixture(scope="module")
-def groups(tmp_path_factory: pytest.TempPathFactory) -> list[bytes]:
-    return sample_groups(tmp_path_factory.mktemp("groups"), 8)
 
 
 def single(job_id: str = "ftjob-1", **learner: Any) -> JobSpec:

@@ -16,7 +16,7 @@ import pytest
 import torch
 
 from services import folder_version
-from services.files import remove_folder
+from services.files import remove_folder, replace_folder
 from services.layout import Layout
 from services.learner import checkpoint
 from services.learner.checkpoint import Snapshot, TrainingState
@@ -79,6 +79,13 @@ def make_model(root: Path) -> None:
     (root / "models" / "m" / "config.json").write_text('{"a": 1}')
 
 
+def write_model(folder: Path, config: str) -> Path:
+    """As a library writes one, which syncs nothing."""
+    folder.mkdir()
+    (folder / "config.json").write_text(config)
+    return folder
+
+
 def nothing(root: Path) -> None:
     """A folder as it was made."""
 
@@ -128,6 +135,11 @@ CASES = {
         saved,
         lambda root: remove_folder(checkpoint.folder_of(checkpoints(root), 2)),
         lambda root: not checkpoint.stored(checkpoints(root)),
+    ),
+    "replace a folder": Case(
+        lambda root: write_model(root / "model", "old"),
+        lambda root: replace_folder(write_model(root / ".new", "new"), root / "model"),
+        lambda root: (root / "model" / "config.json").read_text() == "new",
     ),
     "mark the folder": Case(
         nothing,

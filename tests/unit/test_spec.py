@@ -61,6 +61,13 @@ def test_a_bad_correction_names_its_field(learner: dict[str, object], complaint:
         ExtensionSpec.model_validate({"learner": learner})
 
 
+def test_token_weights_need_tokens_with_ratios_of_their_own() -> None:
+    learner = {"corrections": {"importance": "masked", "level": "token"}, "proximal_logprobs": True}
+    ExtensionSpec.model_validate({"objective": {"name": "gspo_token"}, "learner": learner})
+    with pytest.raises(ValidationError, match=r"level: the tokens of this objective share"):
+        ExtensionSpec.model_validate({"objective": {"name": "gspo"}, "learner": learner})
+
+
 def test_corrections_that_have_their_weight_are_taken() -> None:
     truncated = {"importance": "truncated", "high": 3.0}
     spec = ExtensionSpec.model_validate({"learner": {"corrections": truncated, "proximal_logprobs": True}})

@@ -44,15 +44,15 @@ class Accuracy:
     greedy: float
 
 
-def build_model(tokenizer: Any, seed: int) -> Any:
+def build_model(tokenizer: Any, seed: int, *, hidden: int = HIDDEN, layers: int = LAYERS) -> Any:
     """The untrained model."""
     from transformers import Qwen2Config, Qwen2ForCausalLM
 
     config = Qwen2Config(
         vocab_size=len(tokenizer),
-        hidden_size=HIDDEN,
-        intermediate_size=2 * HIDDEN,
-        num_hidden_layers=LAYERS,
+        hidden_size=hidden,
+        intermediate_size=2 * hidden,
+        num_hidden_layers=layers,
         num_attention_heads=HEADS,
         num_key_value_heads=KEY_VALUE_HEADS,
         max_position_embeddings=CONTEXT_TOKENS,
@@ -92,7 +92,14 @@ def answer_loss(model: Any, tokens: Tensor, start: int) -> Tensor:
 
 
 def pretrain(
-    model: Any, tokenizer: Any, data: Split, seed: int, progress: Progress | None = None, max_batches: int = MAX_BATCHES
+    model: Any,
+    tokenizer: Any,
+    data: Split,
+    seed: int,
+    progress: Progress | None = None,
+    *,
+    target: float = TARGET,
+    max_batches: int = MAX_BATCHES,
 ) -> Accuracy:
     """Teach the model until the target; returns what it can do on the probe set. Raises StarterNotReached."""
     train, start = encode(tokenizer, data.train)
@@ -108,10 +115,10 @@ def pretrain(
         torch.autograd.backward(loss)
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimiser.step()
-        if batch % (PROBE_OFTEN_EVERY if found.sampled > TARGET / 4 else PROBE_EVERY) == 0:
+        if batch % (PROBE_OFTEN_EVERY if found.sampled > target / 4 else PROBE_EVERY) == 0:
             found = accuracy(model, probe, start)
             if progress is not None:
                 progress(batch, found.sampled)
-            if found.sampled >= TARGET:
+            if found.sampled >= target:
                 return found
-    raise StarterNotReached(f"expected reward {found.sampled:.2f} after {max_batches} batches, wanted {TARGET}")
+    raise StarterNotReached(f"expected reward {found.sampled:.2f} after {max_batches} batches, wanted {target}")

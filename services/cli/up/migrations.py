@@ -15,7 +15,7 @@ from typing import Any
 
 import structlog
 
-from services.files import durable, fsync_folder, make_folder, move, write_atomic, write_durable
+from services.files import durable, fsync, make_folder, move, write_atomic, write_durable
 from services.folder_version import SCHEMA_VERSION, read, refuse_newer, write
 from services.layout import JobFolder, Layout
 from services.store.client import Client
@@ -70,7 +70,7 @@ def _migrate_journal(job: JobFolder) -> None:
         for path in job.journal.glob("epoch.*"):
             write_durable(new / path.name, path.read_bytes())
         _rewrite(job.journal, new)
-        fsync_folder(new)
+        fsync(new)
         move(job.journal, old)
         move(new, job.journal)
     if old.exists():

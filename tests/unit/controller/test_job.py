@@ -13,14 +13,17 @@ from services.controller import job as job_module
 from services.controller import loop as loop_module
 from services.controller.job import JobReconciler
 from services.controller.loop import Controller
+from services.controller.waiting import stage_of
 from services.layout import Layout
 from services.store import keys
 from services.store.client import Client
 from services.store.events import Events
 from services.store.jobs import JobError, JobRecord, Jobs
+from services.store.registry import WorkerRecord
 from services.store.transitions import CANCEL, Status
 from services.trajectories import streams
-from services.trajectories.progress import Progress
+from services.trajectories.ledger import LedgerSnapshot
+from services.trajectories.progress import Progress, ProgressRecord
 from tests.support.tiny import create_job, job_spec
 
 JOB = "ftjob-1"
@@ -173,3 +176,26 @@ def test_a_long_wait_is_told_once_with_its_stage(
     told = [event for event in Events(client).list(JOB, limit=50)[0] if "Stalled" in event.message]
     assert len(told) == 1 and told[0].level == "warn"
     assert "Stalled in training: waiting for the learner to train the step" in told[0].message
+
+
+def test_each_step_is_a_wait_of_its_own(client: Client, reconciler: JobReconciler) -> None:
+    since = []
+    move(client, Status.QUEUED, Status.RUNNING)
+    for step, scored in ((3, 0), (3, 1), (4, 0)):
+        record = Jobs(client).get(JOB)
+        reconciler._wait(record, "sampling", words_of(record, step, scored))
+        waiting = Jobs(client).get(JOB).waiting_for
+        assert waiting is not None and f"{scored} of 2" in waiting.what
+        since.append(waiting.since)
+        time.sleep(0.01)
+    assert since[0] == since[1] < since[2], "a job that goes on is not stalled"
+
+
+def words_of(record: JobRecord, step: int, scored: int) -> str:
+    workers = [
+        WorkerRecord(id=kind, kind=kind, state="ready", policy_version=1, node="n", pid=1, heartbeat=0.0)
+        for kind in ("rollout", "reward")
+    ]
+    ledger = LedgerSnapshot(8, 0, {}, 8, {"scored": scored}, ())
+    progress = ProgressRecord(phase="waiting_for_batch", next_step=step)
+    return stage_of(record, progress, workers, ledger, full=False)[1]

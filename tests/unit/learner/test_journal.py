@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -13,6 +11,7 @@ from services.learner.errors import JournalDamaged, SequenceTaken
 from services.learner.journal import Draft, Journal, audit, finished_numbers
 from services.learner.record import read_head
 from services.trajectories.progress import Fenced
+from tests.support.interruption import interrupted_after
 
 
 def step(number: int, *groups: int, cursor: int = 10) -> Draft:
@@ -117,37 +116,14 @@ def test_pruning_keeps_headers_and_chain_and_drops_groups(tmp_path: Path) -> Non
     assert again.commit(step(4, 4)).sequence == 4
 
 
-class Interrupted(BaseException):
-    """Stands for the end of the process."""
-
-
 @pytest.mark.parametrize("survived", range(9))
-def test_pruning_may_be_interrupted_between_any_of_its_operations(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, survived: int
-) -> None:
+def test_pruning_may_be_interrupted_between_any_of_its_operations(tmp_path: Path, survived: int) -> None:
     journal = written(tmp_path, *(step(number, number) for number in range(3)))
     before = list(journal.headers())
     journal.result_path(0).write_text("{}")
-    left = [survived]
-
-    def counted(real: Any) -> Any:
-        def operation(*arguments: Any, **named: Any) -> Any:
-            left[0] -= 1
-            if left[0] < 0:
-                raise Interrupted
-            return real(*arguments, **named)
-
-        return operation
-
-    with monkeypatch.context() as patched:
-        for name in ("open", "fsync", "rename"):
-            patched.setattr(os, name, counted(getattr(os, name)))
-        try:
-            journal.prune(below=2)
-        except Interrupted:
-            assert survived < 8
-        else:
-            assert survived == 8, "each of the operations was the last one once"
+    with interrupted_after(survived, ("open", "fsync", "rename")) as interruption:
+        journal.prune(below=2)
+    assert interruption.happened == (survived < 8), "each of the operations was the last one once"
     again = Journal(tmp_path)
     assert list(again.headers()) == before, "the chain holds"
     assert again.read(2).payloads == [b"group 2"], "what is needed is there"

@@ -43,8 +43,9 @@ def by_full_logits(policy: Policy, row: TrainingSequence) -> tuple[Tensor, Tenso
 def check(policy: Policy, budget: int) -> None:
     made = rows()
     for batch in micro_batches(made, budget, policy.layout):
-        logprobs, entropy = policy.logprobs(batch, TEMPERATURE)
-        assert logprobs.requires_grad and not entropy.requires_grad
+        logprobs, entropy = policy.logprobs(batch, TEMPERATURE, entropy=True)
+        assert entropy is not None and logprobs.requires_grad and not entropy.requires_grad
+        assert policy.logprobs(batch, TEMPERATURE)[1] is None
         for place, index in enumerate(batch.plan.rows):
             length = batch.completion_lengths[place]
             expected = by_full_logits(policy, made[index])

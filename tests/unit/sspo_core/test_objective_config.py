@@ -13,6 +13,8 @@ from pydantic import TypeAdapter
 
 import sspo_core
 from sspo_core.config import GATES_OFF_ONE, OBJECTIVES, GateName
+from sspo_core.corrections import SHARED_RATIOS
+from sspo_core.objectives import compose
 
 NAMES = ["sspo", "sapo", "gmpo", "gspo", "gspo_token", "grpo", "dr_grpo", "dapo", "ppo", "cispo", "vespo", "power_mean"]
 NAMES += ["sorl", "lad", "flowrl", "rloo", "reinforce", "reinforce_pp"]
@@ -197,3 +199,11 @@ def test_lazy_names_resolve() -> None:
     assert set(sspo_core.__all__) <= set(dir(sspo_core))
     with pytest.raises(AttributeError, match="no_such_name"):
         _ = sspo_core.no_such_name
+
+
+@pytest.mark.parametrize("name", sorted(OBJECTIVES))
+def test_what_a_config_says_of_its_ratio_is_what_is_composed(name: str) -> None:
+    config = OBJECTIVES[name]()
+    composition = compose(config)
+    assert config.has_ratio == composition.corrects
+    assert config.shares_ratio == (composition.ratio in SHARED_RATIOS)

@@ -77,10 +77,11 @@ def test_teaching_lowers_the_loss_and_repeats_itself(tokenizer: Any) -> None:
     assert losses[0] == pytest.approx(losses[1], rel=1e-4)
 
 
-def test_it_stops_as_soon_as_the_target_is_reached(tokenizer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(starter, "TARGET", 1e-3)  # a chance that a few batches reach
+def test_it_stops_as_soon_as_the_target_is_reached(tokenizer: Any) -> None:
     seen: list[tuple[int, float]] = []
-    found = pretrain(build_model(tokenizer, 0), tokenizer, SMALL, 0, lambda *point: seen.append(point), max_batches=60)
+    model = build_model(tokenizer, 0)
+    chance = {"target": 1e-3, "max_batches": 60}  # one that a few batches reach
+    found = pretrain(model, tokenizer, SMALL, 0, lambda *point: seen.append(point), **chance)
     assert seen[-1][1] == found.sampled >= 1e-3
     assert all(sampled < 1e-3 for _, sampled in seen[:-1])
     assert seen[-1][0] < 60

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
-import os
 import struct
 import subprocess
 import sys
@@ -23,6 +21,7 @@ from services.learner.errors import JournalDamaged
 from services.learner.journal import Journal, audit
 from services.spec import JobSpec
 from services.store.client import Client
+from tests.support.interruption import interrupted_after
 from tests.support.tiny import create_job, job_spec
 
 FIELDS: dict[str, Any] = {"epoch": 1, "cursor": 4, "settings": {}, "policy_version": 1, "written_at": 1.0}
@@ -78,28 +77,10 @@ def test_version_0_is_refused_by_the_learner_and_brought_up_to_date(old: Layout)
     assert read(old) == SCHEMA_VERSION
 
 
-class Interrupted(BaseException):
-    """Stands for the end of the process."""
-
-
 @pytest.mark.parametrize("survived", range(0, 30, 2))
-def test_a_migration_may_be_interrupted_anywhere(old: Layout, monkeypatch: pytest.MonkeyPatch, survived: int) -> None:
-    left = [survived]
-
-    def counted(real: Any) -> Any:
-        def operation(*arguments: Any, **named: Any) -> Any:
-            left[0] -= 1
-            if left[0] < 0:
-                raise Interrupted
-            return real(*arguments, **named)
-
-        return operation
-
-    with monkeypatch.context() as patched:
-        for name in ("fsync", "rename", "mkdir", "rmdir"):
-            patched.setattr(os, name, counted(getattr(os, name)))
-        with contextlib.suppress(Interrupted):
-            bring_up_to_date(old)
+def test_a_migration_may_be_interrupted_anywhere(old: Layout, survived: int) -> None:
+    with interrupted_after(survived, ("fsync", "rename", "mkdir", "rmdir")):
+        bring_up_to_date(old)
     bring_up_to_date(old)
     assert_migrated(old)
 
