@@ -77,6 +77,26 @@ def write_atomic(path: Path, content: bytes, mode: int = 0o644) -> None:
     move(temporary, path)
 
 
+def append_line(path: Path, line: str) -> None:
+    """Add a line to a file of figures. Not synced: a power cut may cost the last ones, or leave half of one."""
+    make_folder(path.parent)
+    with open(path, "ab+") as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(max(0, size - 1))
+        torn = size > 0 and file.read(1) != b"\n"
+        file.write((("\n" if torn else "") + line + "\n").encode())
+
+
+def whole_lines(path: Path) -> Iterator[str]:
+    """The lines of a file of figures that are whole JSON objects; half a line is passed over. None without the file."""
+    if not path.exists():
+        return
+    with open(path, errors="replace") as file:
+        for line in file:
+            if line.startswith("{") and line.endswith("}\n"):
+                yield line
+
+
 def move(source: Path, target: Path) -> None:
     """Rename within a folder, durably: a file replaces what is there, a folder only an empty one."""
     os.rename(source, target)

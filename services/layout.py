@@ -4,7 +4,7 @@
     DIR/api-key            bearer key (mode 0600)
     DIR/models/NAME/       registered models, plain Hugging Face folders
     DIR/files/FILE_ID      uploaded and result files, raw bytes
-    DIR/jobs/JOB_ID/       journal/ checkpoints/ weights/ export/ spec.json
+    DIR/jobs/JOB_ID/       journal/ checkpoints/ weights/ export/ spec.json steps.jsonl
     DIR/logs/              one log per process
     DIR/redis/             the embedded Redis' append-only file
 
@@ -49,6 +49,11 @@ class JobFolder:
     @property
     def export(self) -> Path:
         return self.root / "export"
+
+    @property
+    def steps(self) -> Path:
+        """The step records, one JSON line each."""
+        return self.root / "steps.jsonl"
 
     @property
     def spec(self) -> Path:

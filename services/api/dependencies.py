@@ -16,7 +16,7 @@ from services.store.files import Files
 from services.store.jobs import Jobs
 from services.store.operations import Operations
 from services.store.registry import Registry
-from services.store.steps import Checkpoints, Steps
+from services.store.steps import Checkpoints, Evaluations, Steps
 from services.trajectories.dead_letters import DeadLetters
 from services.trajectories.ledger import Ledger
 from services.trajectories.progress import Progress
@@ -37,6 +37,7 @@ class Service:
     files: Files
     events: Events
     steps: Steps
+    evaluations: Evaluations
     checkpoints: Checkpoints
     registry: Registry
     operations: Operations
@@ -57,7 +58,8 @@ class Service:
             jobs=Jobs(client),
             files=Files(client, settings.layout),
             events=Events(client),
-            steps=Steps(client),
+            steps=Steps(client, settings.layout),
+            evaluations=Evaluations(client),
             checkpoints=Checkpoints(client),
             registry=Registry(client),
             operations=Operations(client),

@@ -16,7 +16,7 @@ from services.spec import JobSpec
 from services.store import keys
 from services.store.client import Client
 from services.store.events import Events
-from services.store.steps import Steps
+from services.store.steps import Evaluations
 from services.trajectories import streams
 from services.trajectories.codec import MalformedMessage, check_identity, decode_group
 from services.trajectories.dead_letters import DeadLetters
@@ -62,7 +62,7 @@ class Evaluation:
         self._letters = DeadLetters(client)
         self._dispatcher = dispatcher
         self._running: _Running | None = None
-        done = [record["step"] for record in Steps(client).evaluations(job_id)]
+        done = [record["step"] for record in Evaluations(client).list(job_id)]
         self._newest = max(done, default=-1)
 
     @property
@@ -168,7 +168,7 @@ class Evaluation:
             "policy_versions": sorted(running.versions),
             "seconds": time.monotonic() - running.started,
         }
-        Steps(self._client).put_evaluation(self._job_id, running.step, record)
+        Evaluations(self._client).put(self._job_id, running.step, record)
         mean = record["reward_mean"]
         Events(self._client).add(
             self._job_id,

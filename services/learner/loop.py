@@ -52,7 +52,7 @@ class Learner:
         self._layout = layout
         self._folder = layout.job(spec.job_id)
         self._progress = Progress(client)
-        self._reporter = Reporter(spec, client)
+        self._reporter = Reporter(spec, client, layout)
         self._journal = Journal(self._folder.journal)
         self._books = Books(spec, client, self._journal)
         self._attempts = Attempts(self._journal)

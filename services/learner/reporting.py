@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from services.layout import Layout
 from services.learner.checkpoint import step_of
 from services.learner.journal import Header
 from services.spec import JobSpec
@@ -18,10 +19,10 @@ from services.trajectories.progress import Progress
 class Reporter:
     """The readers' view of one job."""
 
-    def __init__(self, spec: JobSpec, client: Client) -> None:
+    def __init__(self, spec: JobSpec, client: Client, layout: Layout) -> None:
         self._spec = spec
         self._progress = Progress(client)
-        self._steps = Steps(client)
+        self._steps = Steps(client, layout)
         self._events = Events(client)
         self._checkpoints = Checkpoints(client)
 

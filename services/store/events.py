@@ -21,7 +21,7 @@ from services.store.index import UnknownCursor
 PREFIX = "ftevent-"
 MAX_BLOCK_SECONDS = 5.0
 FOLLOW_COUNT = 500
-KEPT = 10_000
+KEPT = 2_000
 """Events of a job that stay, about: the oldest go when new ones are added."""
 _ID = re.compile(r"ftevent-(\d{1,19}-\d{1,19})")
 

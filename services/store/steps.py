@@ -1,7 +1,8 @@
 """What the learner says of each step and each checkpoint: the time series behind metrics and dashboards.
 
-Invariants: a step's record is replaced when the step is trained again (replay, rollback). Records above the step put
-last belong to a lineage that was rolled back, and are never shown.
+Invariants: all step records of a job lie on disk, one JSON line each in the order they were said; Redis holds the
+newest, so that a job of any length costs it the same. A step's record is replaced when the step is trained again
+(replay, rollback). Records above the step put last belong to a lineage that was rolled back, and are never shown.
 """
 
 from __future__ import annotations
@@ -10,10 +11,14 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from services.files import append_line, whole_lines
+from services.layout import Layout
 from services.store import answers, keys
 from services.store.client import Client
 
 LATEST = "latest"
+KEPT = 256
+"""Step records of a job that stay in Redis."""
 
 
 def _ascending(stored: Mapping[Any, Any]) -> list[dict[str, Any]]:
@@ -24,42 +29,61 @@ def _ascending(stored: Mapping[Any, Any]) -> list[dict[str, Any]]:
 class Steps:
     """Step records: plain dicts of figures, with the step under "step"."""
 
+    def __init__(self, client: Client, layout: Layout) -> None:
+        self._client = client
+        self._layout = layout
+
+    def put(self, job_id: str, step: int, record: dict[str, Any]) -> None:
+        """Store the record of a step. Figures that are not finite become null."""
+        key, line = keys.steps(job_id), answers.dump({**record, "step": step})
+        append_line(self._layout.job(job_id).steps, line)
+        self._client.hset(key, mapping={str(step): line, LATEST: str(step)})
+        old = [name for name in answers.texts(self._client.hkeys(key)) if name != LATEST and int(name) <= step - KEPT]
+        if old:
+            self._client.hdel(key, *old)
+
+    def since(self, job_id: str, step: int = 0) -> list[dict[str, Any]]:
+        """The records of `step` and later, ascending."""
+        stored = answers.fields(self._client.hgetall(keys.steps(job_id)))
+        latest = int(stored.pop(LATEST, -1))
+        recent = {int(name): json.loads(line) for name, line in stored.items()}
+        unbroken = latest
+        while unbroken - 1 in recent:
+            unbroken -= 1
+        known = recent if 0 <= unbroken <= step else {**self._archived(job_id), **recent}
+        latest = max(known, default=-1) if latest < 0 else latest
+        return [known[number] for number in sorted(known) if step <= number <= latest]
+
+    def latest(self, job_id: str) -> dict[str, Any] | None:
+        """The record put last, or None before the first step."""
+        step: Any = self._client.hget(keys.steps(job_id), LATEST)
+        stored: Any = None if step is None else self._client.hget(keys.steps(job_id), answers.text(step))
+        return json.loads(stored) if stored else None
+
+    def _archived(self, job_id: str) -> dict[int, dict[str, Any]]:
+        """The surviving lineage on disk: each line undoes what was said of its step and later ones."""
+        records: dict[int, dict[str, Any]] = {}
+        for line in whole_lines(self._layout.job(job_id).steps):
+            record = json.loads(line)
+            while records and next(reversed(records)) >= record["step"]:
+                records.popitem()
+            records[record["step"]] = record
+        return records
+
+
+class Evaluations:
+    """Outcomes of evaluations: plain dicts, with the steps trained before under "step"."""
+
     def __init__(self, client: Client) -> None:
         self._client = client
 
     def put(self, job_id: str, step: int, record: dict[str, Any]) -> None:
-        """Store the record of a step. Figures that are not finite become null."""
-        self._client.hset(
-            keys.steps(job_id), mapping={str(step): answers.dump({**record, "step": step}), LATEST: str(step)}
-        )
-
-    def since(self, job_id: str, step: int = 0) -> list[dict[str, Any]]:
-        """The records of `step` and later, ascending."""
-        latest = self._latest_step(job_id)
-        if latest is None:
-            return []
-        known = {int(name) for name in answers.texts(self._client.hkeys(keys.steps(job_id))) if name != LATEST}
-        wanted = [str(number) for number in sorted(known) if step <= number <= latest]
-        stored: Any = self._client.hmget(keys.steps(job_id), wanted) if wanted else []
-        return [json.loads(value) for value in stored]
-
-    def latest(self, job_id: str) -> dict[str, Any] | None:
-        """The record put last, or None before the first step."""
-        step = self._latest_step(job_id)
-        stored: Any = None if step is None else self._client.hget(keys.steps(job_id), str(step))
-        return json.loads(stored) if stored else None
-
-    def put_evaluation(self, job_id: str, step: int, record: dict[str, Any]) -> None:
         """Store the outcome of the evaluation after `step` steps. Figures that are not finite become null."""
         self._client.hset(keys.evaluations(job_id), str(step), answers.dump({**record, "step": step}))
 
-    def evaluations(self, job_id: str) -> list[dict[str, Any]]:
-        """The evaluations so far, ascending by step."""
+    def list(self, job_id: str) -> list[dict[str, Any]]:
+        """All so far, ascending by step."""
         return _ascending(self._client.hgetall(keys.evaluations(job_id)))
-
-    def _latest_step(self, job_id: str) -> int | None:
-        stored: Any = self._client.hget(keys.steps(job_id), LATEST)
-        return int(stored) if stored else None
 
 
 class Checkpoints:

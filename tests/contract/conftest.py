@@ -58,6 +58,11 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def layout(data: Path) -> Layout:
+    return Layout(data)
+
+
+@pytest.fixture(scope="session")
 def settings(redis_url: str, data: Path) -> Settings:
     return Settings(
         data=data,

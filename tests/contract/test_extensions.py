@@ -12,13 +12,14 @@ import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from services.layout import Layout
 from services.observability.metrics import METRICS
 from services.store import keys
 from services.store.client import Client
 from services.store.events import Events
 from services.store.jobs import Jobs
 from services.store.registry import Registry, WorkerRecord
-from services.store.steps import Steps
+from services.store.steps import Evaluations, Steps
 from services.store.transitions import Status
 from services.trajectories.progress import Progress
 
@@ -58,13 +59,15 @@ def test_a_new_job_says_what_it_waits_for(http: httpx.Client, create: Create) ->
     assert ledger["balanced"] is True
 
 
-def test_a_running_job_shows_progress_workers_and_drift(http: httpx.Client, client: Client, create: Create) -> None:
+def test_a_running_job_shows_progress_workers_and_drift(
+    http: httpx.Client, client: Client, layout: Layout, create: Create
+) -> None:
     job_id = create()
     Progress(client).publish(job_id, epoch=1, version=4, step=3, path="/w")
     Progress(client).finish(job_id, epoch=1, next_step=3, numbers={"trained": [0, 1], "stale": [2]}, entry_ids=[])
     client.set(keys.cursor(job_id), 3)
     Registry(client).put(job_id, worker("rollout-0", "rollout", engine_key="secret"))
-    Steps(client).put(job_id, 2, STEP)
+    Steps(client, layout).put(job_id, 2, STEP)
     view = http.get(f"/v1/x/jobs/{job_id}").json()
     assert (view["step"], view["policy_version"]) == (3, 4)
     assert (view["ledger"]["issued"], view["ledger"]["trained"], view["ledger"]["dropped"]) == (3, 2, {"stale": 1})
@@ -114,11 +117,11 @@ def test_an_ended_job_is_not_scaled(http: httpx.Client, create: Create) -> None:
     assert http.put("/v1/x/jobs/ftjob-none/rollout_workers", json={"replicas": 2}).status_code == 404
 
 
-def test_figures_come_as_a_time_series(http: httpx.Client, client: Client, create: Create) -> None:
+def test_figures_come_as_a_time_series(http: httpx.Client, client: Client, layout: Layout, create: Create) -> None:
     job_id = create()
     for step in range(4):
-        Steps(client).put(job_id, step, {**STEP, "loss": step / 4})
-    Steps(client).put_evaluation(job_id, 2, {"reward_mean": 0.75})
+        Steps(client, layout).put(job_id, step, {**STEP, "loss": step / 4})
+    Evaluations(client).put(job_id, 2, {"reward_mean": 0.75})
     path = f"/v1/x/jobs/{job_id}/metrics"
     one = http.get(path, params={"name": "loss", "since": 2}).json()["data"]
     assert one == [{"step": 2, "values": {"loss": 0.5}}, {"step": 3, "values": {"loss": 0.75}}]
@@ -197,7 +200,7 @@ def scrape(url: str) -> dict[str, dict[tuple[str, ...], float]]:
     return found
 
 
-def test_the_metrics_page_shows_jobs_from_the_store(url: str, client: Client, create: Create) -> None:
+def test_the_metrics_page_shows_jobs_from_the_store(url: str, client: Client, layout: Layout, create: Create) -> None:
     job_id = create()
     Progress(client).finish(
         job_id,
@@ -211,7 +214,7 @@ def test_the_metrics_page_shows_jobs_from_the_store(url: str, client: Client, cr
     client.xadd(keys.stream(job_id, "scored"), {"number": 3})
     Registry(client).put(job_id, worker("rollout-0", "rollout", version=2))
     Registry(client).put(job_id, worker("rollout-1", "rollout", state="syncing", version=1))
-    Steps(client).put(job_id, 2, STEP)
+    Steps(client, layout).put(job_id, 2, STEP)
     found = scrape(url)
     assert found["sspo_store_up"][()] == 1
     assert found["sspo_jobs"][("validating_files",)] == 1
@@ -231,8 +234,8 @@ def test_the_metrics_page_shows_jobs_from_the_store(url: str, client: Client, cr
     assert "sspo_drift_share_ratio" not in found, "a figure that does not exist yet is no zero"
 
 
-def test_every_exported_name_is_in_the_table(url: str, client: Client, create: Create) -> None:
-    Steps(client).put(create(), 2, STEP)
+def test_every_exported_name_is_in_the_table(url: str, client: Client, layout: Layout, create: Create) -> None:
+    Steps(client, layout).put(create(), 2, STEP)
     table = {metric.name: metric for metric in METRICS}
     for name in scrape(url):
         base = next(

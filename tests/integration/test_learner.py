@@ -42,7 +42,7 @@ def test_a_job_is_trained_journaled_published_and_exported(client: Client, layou
     assert (snapshot.trained, snapshot.in_flight, snapshot.balanced) == (6, 0, True)
     report = audit(layout.job(spec.job_id).journal)
     assert report.clean and (report.steps, report.trained, report.last_cursor) == (3, 6, 6)
-    records = Steps(client).since(spec.job_id)
+    records = Steps(client, layout).since(spec.job_id)
     assert [record["step"] for record in records] == [0, 1, 2]
     assert records[0]["drift"]["mismatch_kl_k3"] == pytest.approx(0.0, abs=1e-9), "same weights, same log-probs"
     assert records[0]["drift"]["ratio_mean"] == pytest.approx(1.0, abs=1e-4)
@@ -131,7 +131,7 @@ def test_non_finite_updates_are_skipped_counted_and_fail_the_job_in_the_end(
     )
     with pytest.raises(TrainingDiverged):
         Learner(spec, client, layout).run()
-    records = Steps(client).since(spec.job_id)
+    records = Steps(client, layout).since(spec.job_id)
     assert [record["skipped_updates_total"] for record in records] == [1]
 
 

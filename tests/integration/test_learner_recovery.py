@@ -77,7 +77,7 @@ def test_a_damaged_checkpoint_costs_a_longer_replay_and_nothing_else(
         assert Learner(spec, client, layout).run() == "finished"
         assert same_bits(exported(layout, spec), expected)
         assert [record["step"] for record in Checkpoints(client).list(spec.job_id)] == [4, 6]
-    replayed = {record["step"]: record["replayed"] for record in Steps(client).since(spec.job_id)}
+    replayed = {record["step"]: record["replayed"] for record in Steps(client, layout).since(spec.job_id)}
     assert replayed == {0: False, 1: False, 2: False, 3: False, 4: True, 5: True}
     assert audit(folder.journal).clean
 
@@ -191,7 +191,7 @@ def test_a_rollback_gives_the_checkpoint_back_and_the_ledger_adds_up(
     assert_ledger(client, spec, trained=4, rolled_back=1)
     report = audit(folder.journal)
     assert report.clean and (report.steps, report.dropped) == (4, {"rolled_back": 1})
-    assert [record["step"] for record in Steps(client).since(spec.job_id)] == [0, 1, 2, 3]
+    assert [record["step"] for record in Steps(client, layout).since(spec.job_id)] == [0, 1, 2, 3]
     text = "Training was rolled back to step 2; 1 groups are dropped as rolled_back"
     assert text in [event.message for event in Events(client).list(spec.job_id)[0]]
 

@@ -99,7 +99,7 @@ def job_metrics(
 def job_evaluations(service: Svc, job_id: str) -> dict[str, Any]:
     """Outcomes of the evaluations on the validation file, ascending."""
     service.jobs.get(job_id)
-    return {"object": "list", "data": service.steps.evaluations(job_id), "has_more": False}
+    return {"object": "list", "data": service.evaluations.list(job_id), "has_more": False}
 
 
 def _select(record: dict[str, Any], names: list[str] | None) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from services.spec import EvaluationSpec, JobSpec
 from services.store import keys
 from services.store.client import Client
 from services.store.jobs import Jobs
-from services.store.steps import Steps
+from services.store.steps import Evaluations
 from services.store.transitions import Status
 from services.trajectories import streams
 from services.trajectories.codec import decode_task, encode, floats, ints, mask
@@ -207,7 +207,7 @@ def test_an_evaluation_issues_only_so_many_rows_at_once(
     answer(client, 5, reward=0.0)
     evaluation.tick(4)
     assert not evaluation.running
-    [record] = Steps(client).evaluations(JOB)
+    [record] = Evaluations(client).list(JOB)
     assert (record["graded"], record["missing"], record["reward_mean"]) == (6, 0, pytest.approx(5 / 6))
     assert streams.verify_index(client, JOB) == []
 
@@ -228,7 +228,7 @@ def test_rows_of_an_evaluation_that_redis_lost_are_issued_again(
     for number in range(1, 6):
         answer(client, number)
     evaluation.tick(4)
-    assert not evaluation.running and Steps(client).evaluations(JOB)[0]["graded"] == 6
+    assert not evaluation.running and Evaluations(client).list(JOB)[0]["graded"] == 6
 
 
 def test_an_evaluation_waits_while_too_many_bytes_are_on_their_way(
@@ -268,7 +268,7 @@ def test_answers_that_are_none_are_buried_and_the_evaluation_ends(
     for number in (3, 4, 5):
         answer(client, number)
     evaluation.tick(4)
-    [record] = Steps(client).evaluations(JOB)
+    [record] = Evaluations(client).list(JOB)
     assert (record["graded"], record["failed"], record["missing"]) == (3, 3, 0)
     found, _ = DeadLetters(client).list(JOB)
     assert sorted(letter.number if letter.number is not None else -1 for letter in found) == [-1, 0, 1, 2, 77]

@@ -5,15 +5,18 @@ from __future__ import annotations
 import math
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
+from services.layout import Layout
+from services.store import keys
 from services.store.client import Client
 from services.store.creations import Claim, Creations
 from services.store.events import Events
 from services.store.index import UnknownCursor, new_id
 from services.store.registry import Registry, WorkerRecord
-from services.store.steps import Checkpoints, Steps
+from services.store.steps import KEPT, Checkpoints, Evaluations, Steps
 
 JOB = "ftjob-1"
 
@@ -58,8 +61,12 @@ def test_an_event_id_that_is_none_is_refused(client: Client, bad: str) -> None:
         Events(client).follow(JOB, bad)
 
 
-def test_steps_are_ascending_and_the_latest_is_the_one_put_last(client: Client) -> None:
-    steps = Steps(client)
+@pytest.fixture
+def steps(client: Client, tmp_path: Path) -> Steps:
+    return Steps(client, Layout(tmp_path))
+
+
+def test_steps_are_ascending_and_the_latest_is_the_one_put_last(steps: Steps) -> None:
     assert (steps.latest(JOB), steps.since(JOB)) == (None, [])
     for step in (0, 1, 2, 10, 11):
         steps.put(JOB, step, {"loss": step / 2, "drift": {"kl_k3": math.inf}})
@@ -68,8 +75,7 @@ def test_steps_are_ascending_and_the_latest_is_the_one_put_last(client: Client) 
     assert steps.latest(JOB) == {"loss": 5.5, "drift": {"kl_k3": None}, "step": 11}
 
 
-def test_steps_of_a_lineage_that_was_rolled_back_are_not_shown(client: Client) -> None:
-    steps = Steps(client)
+def test_steps_of_a_lineage_that_was_rolled_back_are_not_shown(steps: Steps) -> None:
     for step in range(5):
         steps.put(JOB, step, {"lineage": "old"})
     steps.put(JOB, 2, {"lineage": "new"})
@@ -77,12 +83,35 @@ def test_steps_of_a_lineage_that_was_rolled_back_are_not_shown(client: Client) -
     assert steps.latest(JOB) == {"lineage": "new", "step": 2}
 
 
+def test_redis_holds_the_newest_steps_and_the_disk_all(steps: Steps, client: Client) -> None:
+    for step in range(KEPT + 50):
+        steps.put(JOB, step, {"lineage": "old"})
+    for step in range(20, KEPT + 90):
+        steps.put(JOB, step, {"lineage": "new"})
+    assert client.hlen(keys.steps(JOB)) == KEPT + 1
+    assert [(r["step"], r["lineage"]) for r in steps.since(JOB)] == [
+        (step, "old" if step < 20 else "new") for step in range(KEPT + 90)
+    ]
+    assert [record["step"] for record in steps.since(JOB, KEPT + 80)] == list(range(KEPT + 80, KEPT + 90))
+
+
+def test_steps_outlive_a_redis_that_forgot_them(steps: Steps, client: Client, tmp_path: Path) -> None:
+    for step in range(3):
+        steps.put(JOB, step, {"loss": step})
+    client.flushall()
+    assert [record["step"] for record in steps.since(JOB)] == [0, 1, 2]
+    file = Layout(tmp_path).job(JOB).steps
+    file.write_bytes(file.read_bytes() + b'{"step": 3, "lo')  # a learner died in the middle of a line
+    steps.put(JOB, 3, {"loss": 3})
+    assert [record["loss"] for record in steps.since(JOB)] == [0, 1, 2, 3]
+
+
 def test_evaluations_and_checkpoints_are_ascending(client: Client) -> None:
-    steps, checkpoints = Steps(client), Checkpoints(client)
+    evaluations, checkpoints = Evaluations(client), Checkpoints(client)
     for step in (20, 3, 100):
-        steps.put_evaluation(JOB, step, {"reward_mean": 0.5})
+        evaluations.put(JOB, step, {"reward_mean": 0.5})
         checkpoints.put(JOB, step, {"path": f"/{step}"})
-    assert [record["step"] for record in steps.evaluations(JOB)] == [3, 20, 100]
+    assert [record["step"] for record in evaluations.list(JOB)] == [3, 20, 100]
     checkpoints.remove(JOB, 20)
     assert checkpoints.list(JOB) == [{"path": "/3", "step": 3}, {"path": "/100", "step": 100}]
 
