@@ -4,7 +4,7 @@
     DIR/api-key            bearer key (mode 0600)
     DIR/models/NAME/       registered models, plain Hugging Face folders
     DIR/files/FILE_ID      uploaded and result files, raw bytes
-    DIR/jobs/JOB_ID/       journal/ checkpoints/ weights/ export/ spec.json steps.jsonl
+    DIR/jobs/JOB_ID/       journal/ checkpoints/ weights/ export/ spec.json gate.json *.jsonl
     DIR/logs/              one log per process
     DIR/redis/             the embedded Redis' append-only file
 
@@ -54,6 +54,16 @@ class JobFolder:
     def steps(self) -> Path:
         """The step records, one JSON line each."""
         return self.root / "steps.jsonl"
+
+    @property
+    def samples(self) -> Path:
+        """Trajectories to look at, one group a line."""
+        return self.root / "samples.jsonl"
+
+    @property
+    def gate(self) -> Path:
+        """The curve of the job's gate."""
+        return self.root / "gate.json"
 
     @property
     def spec(self) -> Path:

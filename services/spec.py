@@ -123,6 +123,9 @@ class LearnerSpec(StrictModel):
     """CPU threads of the learner."""
     max_queued_bytes: int = Field(default=2**30, ge=2**20)
     """Bytes of groups that may wait in the streams, or one batch where that is more; no groups are issued above it."""
+    mismatch_probe_every: int = Field(default=10, ge=0)
+    """Steps between measurements of the engine mismatch on a group of its own, where no step has tokens that were
+    sampled under the weights it starts from; keeps a copy of the weights in host memory meanwhile. 0: never."""
     wait_seconds: float = Field(default=600.0, gt=0)
     """Deadline of every wait on a machine: first batch, next batch, staleness."""
     stall_seconds: float = Field(default=300.0, gt=0)

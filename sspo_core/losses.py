@@ -17,7 +17,7 @@ from sspo_core.objectives import Composition, compose
 from sspo_core.ratios import LogRatios, log_ratios
 from sspo_core.readings import by_bucket, readings_of
 from sspo_core.surrogates import Signal
-from sspo_core.types import LossInputs, LossOutputs
+from sspo_core.types import LossInputs, LossOutputs, TokenReadings
 
 NO_CORRECTION = CorrectionConfig()
 
@@ -55,7 +55,8 @@ def policy_loss(
     loss = torch.where(ratios.mask, share_BT / composition.norm_tokens * cost_BT, 0.0).sum()
     readings = readings_of(inputs, composition, signal, value, correction, corrections)
     metrics, buckets = by_bucket(readings, inputs.buckets)
-    return LossOutputs(loss=loss, metrics=metrics, buckets=buckets)
+    tokens = TokenReadings(log_ratio=readings.drift, weight=readings.gate.applied)
+    return LossOutputs(loss=loss, metrics=metrics, buckets=buckets, tokens=tokens)
 
 
 KL_ESTIMATORS: dict[KLEstimator, Callable[[Tensor], Tensor]] = {

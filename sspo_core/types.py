@@ -87,6 +87,16 @@ class LossInputs:
 
 
 @dataclass(frozen=True)
+class TokenReadings:
+    """What the objective saw in and did to every token, detached, [B, T]; outside the mask it means nothing."""
+
+    log_ratio: Tensor
+    """policy − behaviour, not clamped."""
+    weight: Tensor
+    """k/A, with the correction's: by what the token's gradient differs from REINFORCE's."""
+
+
+@dataclass(frozen=True)
 class LossOutputs:
     """What `policy_loss` returns."""
 
@@ -96,3 +106,5 @@ class LossOutputs:
     """Detached additive state, on the loss's device: give it to `RatioDiagnostics`, merge, then read `figures()`."""
     buckets: Mapping[int, Mapping[str, Tensor]] = field(default_factory=dict)
     """The same of every bucket of the inputs; they add up to `metrics`."""
+    tokens: TokenReadings | None = None
+    """For whoever wants to look at single tokens."""

@@ -21,15 +21,23 @@ from services.api.dependencies import Service
 from services.observability.metrics import MAX_STALENESS_LABEL, MAX_UPDATE_LABEL, METRICS, RATIO_BUCKETS, Metric
 from services.store.client import StoreError
 from services.store.jobs import JobRecord
-from services.store.registry import WorkerState
+from services.store.registry import WorkerKind, WorkerState
 from services.store.transitions import ENDED, Status
-from services.trajectories.stream_stats import stream_stats
+from services.trajectories.entries import EVAL_PROMPTS, EVAL_TRAJECTORIES, PROMPTS, SCORED, TRAJECTORIES
+from services.trajectories.stream_stats import steps_in_flight, stream_stats
 
 log = structlog.get_logger()
 
 VERSION = version("sspo")
 SHOWN_AFTER_END_SECONDS = 900.0
 WORKER_STATES = get_args(WorkerState)
+WORKER_KINDS = get_args(WorkerKind)
+HANDED_ON = (PROMPTS, TRAJECTORIES, EVAL_PROMPTS, EVAL_TRAJECTORIES)
+"""Streams whose entries workers hold under a lease."""
+AGEING = {
+    "sspo_staleness_in_flight_steps_max": (PROMPTS, TRAJECTORIES),
+    "sspo_staleness_queued_steps_max": (SCORED,),
+}
 BY_NAME = {metric.name: metric for metric in METRICS}
 STEP_FIGURES = tuple(metric for metric in METRICS if metric.source == "step" and metric.labels == ("job_id",))
 EDGES = (*(f"{edge:g}" for edge in RATIO_BUCKETS), "+Inf")
@@ -92,8 +100,12 @@ class JobCollector(Collector):
         yield "sspo_job_waiting_seconds", (), now - record.waiting_for.since if record.waiting_for else 0.0
         yield from self._ledger(record.id)
         yield from self._queues(record.id)
+        yield from self._staleness(record.id, progress.next_step)
         yield from self._tallies(record.id)
         yield from self._workers(record)
+        checkpoints = self._service.checkpoints.list(record.id)
+        if checkpoints:
+            yield "sspo_checkpoint_step", (), checkpoints[-1]["step"]
         yield from _step_samples(self._service.steps.latest(record.id) or {})
 
     def _ledger(self, job_id: str) -> Iterator[Sample]:
@@ -110,6 +122,13 @@ class JobCollector(Collector):
             yield "sspo_queue_entries", (queue,), stats.entries
             yield "sspo_queue_bytes", (queue,), stats.bytes
             yield "sspo_queue_oldest_seconds", (queue,), stats.oldest_seconds
+            yield "sspo_queue_pending_entries", (queue,), stats.pending
+
+    def _staleness(self, job_id: str, step: int) -> Iterator[Sample]:
+        """Of the oldest group on its way and in front of the learner; none where nothing is."""
+        for name, queues in AGEING.items():
+            steps = [at for queue in queues for _, at in steps_in_flight(self._service.client, job_id, queue)]
+            yield name, (), max(0, step - min(steps, default=step))
 
     def _tallies(self, job_id: str) -> Iterator[Sample]:
         tallies = self._service.tallies.read(job_id)
@@ -118,10 +137,15 @@ class JobCollector(Collector):
         for reason, letters in tallies.dead_letters.items():
             yield "sspo_dead_letter_total", (reason,), letters
         yield "sspo_dead_letters_forgotten_total", (), tallies.forgotten_letters
+        for queue in HANDED_ON:
+            yield "sspo_queue_redelivered_total", (queue,), tallies.redelivered.get(queue, 0)
+        for kind in WORKER_KINDS:
+            yield "sspo_worker_restarts_total", (kind,), tallies.restarts.get(kind, 0)
+        yield "sspo_canary_failures_total", (), tallies.canary_failures
 
     def _workers(self, record: JobRecord) -> Iterator[Sample]:
         workers = self._service.registry.list(record.id)
-        for kind in ("rollout", "reward", "learner"):
+        for kind in WORKER_KINDS:
             counts = Counter(worker.state for worker in workers if worker.kind == kind)
             for state in WORKER_STATES:
                 yield f"sspo_{kind}_workers", (state,), counts[state]

@@ -14,6 +14,7 @@ from services.store.creations import Creations
 from services.store.events import Events
 from services.store.files import Files
 from services.store.jobs import Jobs
+from services.store.nodes import Nodes
 from services.store.operations import Operations
 from services.store.registry import Registry
 from services.store.steps import Checkpoints, Evaluations, Steps
@@ -40,6 +41,7 @@ class Service:
     evaluations: Evaluations
     checkpoints: Checkpoints
     registry: Registry
+    nodes: Nodes
     operations: Operations
     creations: Creations
     ledger: Ledger
@@ -62,6 +64,7 @@ class Service:
             evaluations=Evaluations(client),
             checkpoints=Checkpoints(client),
             registry=Registry(client),
+            nodes=Nodes(client),
             operations=Operations(client),
             creations=Creations(client),
             ledger=Ledger(client),

@@ -21,6 +21,7 @@ from services.store.jobs import JobError
 from services.store.registry import Registry, WorkerRecord
 from services.trajectories import streams
 from services.trajectories.progress import Progress
+from services.trajectories.tallies import RESTARTS, Tallies
 
 log = structlog.get_logger()
 
@@ -45,6 +46,7 @@ class Crew:
         for worker in self._strangers():
             text = f"{worker.id} died while no controller ran and is replaced"
             self._events.add(self._id, text, level="warn")
+            Tallies(client).count(self._id, f"{RESTARTS}{worker.kind}")
             self._forget(worker.id)
 
     def __len__(self) -> int:
@@ -120,6 +122,7 @@ class Crew:
         return self._death(member.kind, ended.error)
 
     def _death(self, kind: Kind, cause: str) -> JobError | None:
+        Tallies(self._client).count(self._id, f"{RESTARTS}{kind}")
         if not self._supervision.death(kind, self._progress(kind)):
             return None
         message = f"{MAX_DEATHS} {kind} workers were lost without progress in between; the last: {cause}"

@@ -15,6 +15,7 @@ from ray.exceptions import RaySystemError
 
 from services.controller.fleet import NAMESPACE
 from services.controller.job import JobReconciler
+from services.controller.nodes import NodeWatch
 from services.layout import Layout
 from services.store import keys
 from services.store.client import Client, CommandRefused, StoreError, call
@@ -48,6 +49,7 @@ class Controller:
         self._layout = layout
         self._id = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
         self._jobs = Jobs(client)
+        self._nodes = NodeWatch(client)
         self._reconcilers: dict[str, JobReconciler] = {}
         self._troubles: dict[str, int] = {}
         self._not_before: dict[str, float] = {}
@@ -68,6 +70,7 @@ class Controller:
         try:
             while not self._stopped:
                 self._keep_lease()
+                self._nodes.look()
                 self._tick()
                 time.sleep(TICK_SECONDS)
         finally:

@@ -15,7 +15,7 @@ import structlog
 from services.layout import Layout
 from services.learner.errors import LearnerError, LearnerStalled, SequenceTaken
 from services.learner.loop import Learner
-from services.observability import logs
+from services.observability import exporter, logs
 from services.spec import JobSpec
 from services.store.client import StoreError, connect
 from services.store.registry import Registry, WorkerRecord
@@ -36,6 +36,7 @@ class LearnerActor:
         self._client = connect(os.environ["SSPO_REDIS_URL"])
         self._learner = Learner(self._spec, self._client, Layout.from_environment())
         self._patience_seconds = self._spec.learner.stall_seconds + self._spec.learner.wait_seconds
+        self._metrics_address = exporter.serve().address
         self._outcome: Future[dict[str, str]] = Future()
         threading.Thread(target=self._train, daemon=True, name="train").start()
         threading.Thread(target=self._heartbeat, daemon=True, name="heartbeat").start()
@@ -85,7 +86,7 @@ class LearnerActor:
                 node=socket.gethostname(),
                 pid=os.getpid(),
                 heartbeat=time.time(),
-                detail={"phase": self._learner.phase},
+                detail={"phase": self._learner.phase, "metrics_address": self._metrics_address},
             )
             try:
                 registry.put(self._spec.job_id, record)

@@ -33,6 +33,8 @@ class TrainingSequence:
     """Steps."""
     proximal_logprobs: Tensor | None = None
     """Of the policy at the start of the step, where they are asked for."""
+    watched: int = -1
+    """Its place in the group whose tokens are looked at; -1: not in that group."""
 
     @property
     def tokens(self) -> int:
@@ -64,6 +66,8 @@ class MicroBatch:
     """[B], steps; on the host, since it only sorts the diagnostics."""
     proximal_logprobs: Tensor | None = None
     """[B, T]."""
+    watched: tuple[tuple[int, int], ...] = ()
+    """(row, place in its group) of the sequences whose tokens are looked at."""
 
     def to(self, device: torch.device) -> MicroBatch:
         values = {field.name: getattr(self, field.name) for field in fields(self)}
@@ -125,6 +129,7 @@ def _lay(plan: packing.MicroBatch, rows: Sequence[TrainingSequence]) -> MicroBat
         advantages=torch.tensor([row.advantage for row in chosen]),
         staleness=tuple(row.staleness for row in chosen),
         proximal_logprobs=_pad(proximal) if proximal else None,
+        watched=tuple((place, row.watched) for place, row in enumerate(chosen) if row.watched >= 0),
     )
 
 

@@ -37,6 +37,8 @@ class BatchWait:
         self._assembler = assembler
         self._letters = DeadLetters(client)
         self._last_id = "0"
+        self.staleness_seconds = 0.0
+        """Of the last wait: with a whole batch at hand, for groups that this step would have made too stale."""
 
     def next_batch(
         self,
@@ -51,14 +53,17 @@ class BatchWait:
         Drops met on the way are settled at once; `remind` is called about every second.
         """
         patience = _Patience(self._spec, self._client, remind)
+        self.staleness_seconds, held_since = 0.0, 0.0
         while not stopping():
             upstream = self._steps_upstream()
             self._read()
             if self._must_wait(step, upstream) and not patience.staleness_is_over():
                 batch = Batch()
+                held_since = held_since or time.monotonic()
             else:
                 batch = self._assembler.assemble(step)
             if batch.groups:
+                self.staleness_seconds = time.monotonic() - held_since if held_since else 0.0
                 return batch
             if batch.dropped or batch.entry_ids:
                 settle(batch)

@@ -11,6 +11,7 @@ the disk is asked whether a newer learner was here. Checkpoints are written besi
 from __future__ import annotations
 
 import time
+from typing import Any
 
 import structlog
 
@@ -25,11 +26,13 @@ from services.learner.books import Books
 from services.learner.checkpoint_writer import CheckpointWriter
 from services.learner.errors import NoSuchCheckpoint, OutOfMemory, WrongFolder, typed_disk_errors
 from services.learner.journal import Header, Journal
+from services.learner.mismatch import MismatchProbe
 from services.learner.publishing import Publisher
 from services.learner.record import Record
 from services.learner.reporting import Reporter
 from services.learner.restore import counts_in, cut_draft, restore
 from services.learner.retention import Retention
+from services.learner.samples import Samples, write_gate_curve
 from services.learner.training import Training
 from services.spec import JobSpec
 from services.store.client import Client
@@ -58,6 +61,7 @@ class Learner:
         self._attempts = Attempts(self._journal)
         retention = Retention(self._folder, self._journal, spec.learner)
         self._writer = CheckpointWriter(retention.save, self._reporter.checkpoint, spec.learner.wait_seconds)
+        self._checkpoint_seconds = 0.0
         self._stop = False
         self.phase = "starting"
         self.moved_at = time.monotonic()
@@ -104,7 +108,7 @@ class Learner:
         self._training.load(found)
         checkpoint.newest(self._folder.checkpoints, counts_in(self._books.headers))  # removes what this has undone
         self._books.assert_training()
-        self._publisher.publish(self.step)
+        self._publish()
         self._reporter.cut(header)
 
     def _run(self) -> str:
@@ -119,8 +123,11 @@ class Learner:
         self._publisher = Publisher(
             self._spec, self._progress, self._folder.weights, self._journal, self._training.policy
         )
+        self._probe = MismatchProbe(self._spec, self._training.policy)
+        self._samples = Samples(self._folder.samples, self._layout.model(self._spec.model))
+        write_gate_curve(self._spec, self._folder.gate)
         self._restore()
-        self._publisher.publish(self.step)
+        self._publish()
         if self.step == 0 and self._spec.evaluation is not None:
             self._progress.set(self._spec.job_id, evaluation_step=0)
         while self.step < self._spec.learner.steps and not self._stop:
@@ -176,14 +183,28 @@ class Learner:
         if batch is None:
             return
         started = time.time()
-        header = self._settle(batch)
+        header, groups = self._settle(batch), [scored.group for scored in batch.groups]
         self._enter("training")
-        figures = self._train(header, [scored.group for scored in batch.groups])
+        figures = self._train(header, groups)
         self._enter("publishing")
-        self._publisher.publish(self.step)
-        times = {"wait_seconds": started - waiting_since, "seconds": time.time() - started}
-        figures = {**figures, **times, "epoch": self._journal.epoch, "policy_version": self.version}
+        trained = time.time()
+        self._publish()
+        now, waited, held = time.time(), started - waiting_since, self._wait.staleness_seconds
+        times = {
+            "wait_seconds": waited,
+            "seconds": now - started,
+            "waits": {
+                "batch": waited - held,
+                "staleness": held,
+                "publish": now - trained,
+                "checkpoint": self._checkpoint_seconds,
+            },
+        }
+        drift = self._probe.complete(figures["drift"], groups, header.step)
+        figures = {**figures, **times, "drift": drift, "epoch": self._journal.epoch, "policy_version": self.version}
         self._reporter.step(header, figures, tokens=self._training.trainer.state.trained_tokens, replayed=False)
+        trainer, self._checkpoint_seconds = self._training.trainer, 0.0
+        self._samples.add(header.step, groups[0], trainer.token_log, trainer.watched_advantages)
         if self.step % self._spec.learner.checkpoint_every == 0:
             self._checkpoint()
 
@@ -207,7 +228,11 @@ class Learner:
         tokens = self._training.trainer.state.trained_tokens
         self._reporter.step(header, {**figures, **about}, tokens=tokens, replayed=True)
 
-    def _train(self, header: Header, groups: list[Group]) -> dict[str, object]:
+    def _publish(self) -> None:
+        self._publisher.publish(self.step)
+        self._probe.published(self.version, self.step)
+
+    def _train(self, header: Header, groups: list[Group]) -> dict[str, Any]:
         """Train a record, with a mark for as long as it lasts, and leave evidence of what it gave."""
         with self._attempts.attempt(header.sequence):
             figures = self._training.train(header, groups)
@@ -219,7 +244,9 @@ class Learner:
 
     def _checkpoint(self) -> None:
         self._enter("checkpointing")
+        started = time.time()
         self._writer.submit(self._training.snapshot())
+        self._checkpoint_seconds = time.time() - started
 
     def _enter(self, phase: str) -> None:
         self.phase, self.moved_at = phase, time.monotonic()

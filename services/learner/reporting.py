@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import time
+from bisect import bisect_left
 from pathlib import Path
 from typing import Any
 
 from services.layout import Layout
 from services.learner.checkpoint import step_of
 from services.learner.journal import Header
+from services.observability.meters import METERS
+from services.observability.metrics import MAX_STALENESS_LABEL, STALENESS_BUCKETS
 from services.spec import JobSpec
 from services.store.client import Client
 from services.store.events import Events
@@ -36,6 +39,7 @@ class Reporter:
         if evaluation is not None and (done % evaluation.every == 0 or done == self._spec.learner.steps):
             self._progress.set(self._spec.job_id, evaluation_step=done)
         if not replayed:
+            _meter(figures)
             self._events.add(
                 self._spec.job_id,
                 f"Step {done}/{self._spec.learner.steps}: reward {figures['reward_mean']:.3f}",
@@ -70,3 +74,23 @@ class Reporter:
         """A replay of a step did not give the bits that were recorded."""
         text = f"The replay of step {header.step} differs from what was recorded: {', '.join(fields)}"
         self._events.add(self._spec.job_id, text, level="warn")
+
+
+def _meter(figures: dict[str, Any]) -> None:
+    """The step on this process's own page of metrics: what is summed over steps and survives between two scrapes."""
+    for staleness, ratios in figures["drift"]["by_staleness"].items():
+        at = str(min(int(staleness), MAX_STALENESS_LABEL))
+        METERS.add_bins("sspo_is_ratio", ratios["ratio_histogram"], ratios["ratio_sum"], staleness=at)
+        sequences = ratios["sequence_ratio_histogram"]
+        METERS.add_bins("sspo_seq_is_ratio", sequences, ratios["sequence_ratio_sum"], staleness=at)
+        METERS.add_bins("sspo_staleness_steps", *_at_one_value(int(staleness), sum(sequences)))
+    METERS.observe("sspo_learner_step_duration_seconds", figures["seconds"])
+    for cause, seconds in figures["waits"].items():
+        METERS.count("sspo_learner_wait_seconds_total", max(0.0, seconds), cause=cause)
+
+
+def _at_one_value(value: int, count: float) -> tuple[list[float], float]:
+    """`count` observations of one staleness, as bins."""
+    bins = [0.0] * (len(STALENESS_BUCKETS) + 1)
+    bins[bisect_left(STALENESS_BUCKETS, value)] = count
+    return bins, value * count

@@ -20,6 +20,7 @@ from services.learner.checkpoint import TrainingState
 from services.learner.errors import TrainingDiverged
 from services.learner.figures import DriftTable
 from services.learner.policy import Policy
+from services.learner.samples import TokenLog
 from services.spec import JobSpec, corrections_config, derived_seed, objective_config
 from sspo_core import Denominators, LossInputs, LossOutputs, group_advantages, policy_loss
 from sspo_proto.trajectory_pb2 import Group
@@ -49,10 +50,15 @@ class Trainer:
             self._parameters, lr=spec.learner.learning_rate, weight_decay=spec.learner.weight_decay
         )
         self.state = TrainingState()
+        self.token_log = TokenLog()
+        """The tokens of the first group of the step trained last."""
+        self.watched_advantages: list[float] = []
 
     def train(self, groups: Sequence[Group], step: int) -> dict[str, Any]:
         """Train one step and return its figures (plain numbers). Raises TrainingDiverged."""
         rows = self._with_proximal(self._rows(groups, step))
+        rows[0] = [replace(row, watched=place) for place, row in enumerate(rows[0])]
+        self.token_log, self.watched_advantages = TokenLog(), [row.advantage for row in rows[0]]
         drift = DriftTable()
         updates = [self._update(part, index, drift) for index, part in enumerate(self._split(rows, step)) if part]
         tokens = sum(int(row.loss_mask.sum()) for group in rows for row in group)
@@ -165,6 +171,8 @@ class Trainer:
         outputs = policy_loss(inputs, self._objective, self._corrections)
         torch.autograd.backward(outputs.loss)
         drift.add(outputs, update=index)
+        if batch.watched and outputs.tokens is not None:
+            self.token_log.add(batch, outputs.tokens)
         return outputs
 
     @torch.no_grad()

@@ -2,7 +2,8 @@
 
 Exporters and dashboards take names from here and nowhere else. Labels are bounded: no prompt, group or worker ids. The
 job's label is `job_id`, because Prometheus keeps `job` for its own scrape jobs. Job-level figures are exported by the
-API from Redis, so that they outlive a dead learner; workers export only what is their own.
+API from Redis, so that they outlive a dead learner; workers export only what is their own, without `job_id`, `kind` and
+`worker`: those come from discovery.
 """
 
 from __future__ import annotations
@@ -11,8 +12,13 @@ from dataclasses import dataclass
 from typing import Literal
 
 Kind = Literal["gauge", "counter", "histogram"]
-Source = Literal["api", "job", "step"]
+Source = Literal["api", "job", "step", "worker"]
+Worker = Literal["rollout", "reward", "learner"]
 
+STALENESS_BUCKETS = (0.0, 1.0, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 16.0, 32.0)
+"""Upper edges, in steps."""
+SECONDS_BUCKETS = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0)
+GRADER_SECONDS_BUCKETS = (0.0001, 0.001, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
 RATIO_BUCKETS = (0.5, 0.8, 0.9, 0.95, 0.98, 1.0, 1.02, 1.05, 1.1, 1.25, 2.0, 5.0)
 """Upper edges of the ratio histograms in a step record; one more bucket lies above them."""
 MAX_STALENESS_LABEL = 8
@@ -25,7 +31,7 @@ class Metric:
     """One metric.
 
     `source` says who fills it: "api" is the API process itself, "job" the job's state in Redis, "step" the latest step
-    record, where `figure` is the dotted path.
+    record, where `figure` is the dotted path, "worker" the exporter of a worker of kind `worker`.
     """
 
     name: str
@@ -34,6 +40,9 @@ class Metric:
     source: Source
     labels: tuple[str, ...] = ()
     figure: str = ""
+    worker: Worker | None = None
+    buckets: tuple[float, ...] = ()
+    """Upper edges of a worker's histogram."""
 
 
 JOB = ("job_id",)
@@ -45,6 +54,14 @@ def _job(name: str, kind: Kind, help: str, *labels: str) -> Metric:
 
 def _step(name: str, figure: str, help: str, *labels: str) -> Metric:
     return Metric(name, "gauge", f"{help} (latest step)", "step", (*JOB, *labels), figure)
+
+
+def _counter(worker: Worker, name: str, help: str, *labels: str) -> Metric:
+    return Metric(name, "counter", help, "worker", labels, worker=worker)
+
+
+def _histogram(worker: Worker, name: str, buckets: tuple[float, ...], help: str, *labels: str) -> Metric:
+    return Metric(name, "histogram", help, "worker", labels, worker=worker, buckets=buckets)
 
 
 METRICS: tuple[Metric, ...] = (
@@ -73,6 +90,13 @@ METRICS: tuple[Metric, ...] = (
     _job("sspo_reward_workers", "gauge", "Reward workers by state, and desired", "state"),
     _job("sspo_learner_workers", "gauge", "Learners by state", "state"),
     _job("sspo_worker_policy_version_min", "gauge", "Oldest weights among ready rollout workers"),
+    _job("sspo_queue_pending_entries", "gauge", "Entries of a stream that a worker holds", "queue"),
+    _job("sspo_queue_redelivered_total", "counter", "Entries taken over from workers that died or hung", "queue"),
+    _job("sspo_staleness_in_flight_steps_max", "gauge", "Staleness of the oldest group being sampled or graded"),
+    _job("sspo_staleness_queued_steps_max", "gauge", "Staleness of the oldest group that waits for the learner"),
+    _job("sspo_worker_restarts_total", "counter", "Workers started in the place of others", "kind"),
+    _job("sspo_canary_failures_total", "counter", "Engines that did not answer as their weights must"),
+    _job("sspo_checkpoint_step", "gauge", "Steps in the newest checkpoint"),
     # Step
     _step("sspo_learner_step_seconds", "seconds", "Seconds from batch to record"),
     _step("sspo_learner_last_step_timestamp_seconds", "time", "When the step was committed"),
@@ -108,12 +132,28 @@ METRICS: tuple[Metric, ...] = (
     _step("sspo_gate_mean", "drift.gate_mean", "Gate value, mean"),
     _step("sspo_gate_weight_mean", "drift.gate_weight_mean", "Weight of a token's gradient against REINFORCE, mean"),
     _step(
+        "sspo_gate_weight_positive_mean",
+        "drift.gate_weight_mean_positive",
+        "The same over tokens with a positive advantage",
+    ),
+    _step(
+        "sspo_gate_weight_negative_mean",
+        "drift.gate_weight_mean_negative",
+        "The same over tokens with a negative advantage",
+    ),
+    _step(
         "sspo_gate_saturated_ratio", "drift.gate_saturated_ratio", "Tokens whose gate took nine tenths of the gradient"
     ),
     _step("sspo_effective_update_ratio", "drift.effective_update_ratio", "Effective update ratio"),
     _step("sspo_clip_ratio", "drift.clip_fraction", "Tokens without any gradient"),
     _step("sspo_engine_mismatch_kl_k3", "drift.mismatch_kl_k3", "k3 of tokens recomputed under their own weights"),
     _step("sspo_engine_mismatch_abs_logp", "drift.mismatch_log_ratio_abs_max", "Largest difference of log-probs there"),
+    _step(
+        "sspo_engine_mismatch_outside_band_ratio",
+        "drift.mismatch.outside_band_ratio",
+        "Tokens there with a ratio outside 0.9..1.1",
+    ),
+    _step("sspo_engine_mismatch_tokens", "drift.mismatch.tokens", "Tokens the mismatch was measured on"),
     _step("sspo_drift_share_ratio", "drift.drift_share", "Share of k3 that is drift and not engine mismatch"),
     _step("sspo_is_ratio_tokens", "drift.histograms.ratio_histogram", "Tokens by ratio bucket, not cumulative", "le"),
     _step(
@@ -123,4 +163,21 @@ METRICS: tuple[Metric, ...] = (
         "le",
     ),
     _step("sspo_drift_bucket_kl_k3", "drift.buckets", "k3 by staleness and update in the step", "staleness", "update"),
+    # Learner
+    _histogram("learner", "sspo_is_ratio", RATIO_BUCKETS, "Token ratios by staleness in steps", "staleness"),
+    _histogram(
+        "learner", "sspo_seq_is_ratio", RATIO_BUCKETS, "Sequence ratios (geometric mean) by staleness", "staleness"
+    ),
+    _histogram("learner", "sspo_staleness_steps", STALENESS_BUCKETS, "Staleness of trained trajectories"),
+    _histogram("learner", "sspo_learner_step_duration_seconds", SECONDS_BUCKETS, "Seconds from batch to record"),
+    _counter("learner", "sspo_learner_wait_seconds_total", "Seconds the learner did not train, by what for", "cause"),
+    # Rollout
+    _histogram("rollout", "sspo_weight_sync_seconds", SECONDS_BUCKETS, "Loading a version and proving it"),
+    _counter("rollout", "sspo_weight_sync_bytes_total", "Bytes of the versions that were loaded"),
+    _counter("rollout", "sspo_weight_sync_failures_total", "Loads that failed, by error", "cause"),
+    _counter("rollout", "sspo_rollout_completion_tokens_total", "Completion tokens sampled"),
+    _counter("rollout", "sspo_rollout_groups_total", "Groups sampled"),
+    # Reward
+    _histogram("reward", "sspo_grader_seconds", GRADER_SECONDS_BUCKETS, "One grader call", "grader"),
+    _counter("reward", "sspo_grader_errors_total", "Grader calls that failed, by error", "grader", "error"),
 )

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import ray
 
 from services.layout import Layout
-from services.observability import logs
+from services.observability import exporter, logs
 from services.reward.worker import RewardWorker
 from services.spec import JobSpec
 from services.store.client import connect
@@ -22,7 +22,7 @@ class RewardProcess:
     def __init__(self, spec_json: str, worker_id: str) -> None:
         logs.configure(worker_id)
         spec, client = JobSpec.model_validate_json(spec_json), connect(os.environ["SSPO_REDIS_URL"])
-        self._worker = RewardWorker(spec, worker_id, client, Layout.from_environment())
+        self._worker = RewardWorker(spec, worker_id, client, Layout.from_environment(), exporter.serve().address)
         self._loop = ThreadPoolExecutor(1).submit(self._worker.run)
 
     async def run(self) -> str:

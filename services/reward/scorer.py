@@ -15,6 +15,7 @@ from typing import Any
 
 import structlog
 
+from services.observability.meters import METERS
 from services.reward.errors import GradingFailed
 from services.reward.graders import GraderResult
 from services.reward.sandbox import GraderProcess
@@ -143,11 +144,14 @@ class Scorer:
             )
         except GradingFailed as error:
             self._counters[f"grader_errors.{error.code}"] += 1
+            METERS.count("sspo_grader_errors_total", grader=self._spec.grader["type"], error=error.code)
             log.warning("grader_failed", job=self._spec.job_id, code=error.code, detail=error.detail)
             raise
         finally:
             self._counters["grader_calls"] += 1
-            self._grader_seconds += time.monotonic() - started
+            seconds = time.monotonic() - started
+            self._grader_seconds += seconds
+            METERS.observe("sspo_grader_seconds", seconds, grader=self._spec.grader["type"])
 
     def _unreadable(self, entry: Entry, reason: DropReason, detail: str) -> Scored:
         """A failure for a group of which only the number is known."""

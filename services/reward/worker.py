@@ -63,10 +63,13 @@ class _Lane:
 class RewardWorker:
     """Grades the groups of one job until it is drained. `run` and `drain` may be called from different threads."""
 
-    def __init__(self, spec: JobSpec, worker_id: str, client: Client, layout: Layout) -> None:
+    def __init__(
+        self, spec: JobSpec, worker_id: str, client: Client, layout: Layout, metrics_address: str = ""
+    ) -> None:
         self._spec = spec
         self._id = worker_id
         self._layout = layout
+        self._metrics_address = metrics_address
         self._registry = Registry(client)
         self._training = _Lane(Stage(client, spec.job_id, TRAJECTORIES, SCORED, worker_id))
         self._evaluation = _Lane(Stage(client, spec.job_id, EVAL_TRAJECTORIES, EVAL_SCORED, worker_id))
@@ -148,6 +151,6 @@ class RewardWorker:
             node=socket.gethostname(),
             pid=os.getpid(),
             heartbeat=time.time(),
-            detail=dict(self._counters),
+            detail={**self._counters, "metrics_address": self._metrics_address},
         )
         self._registry.put(self._spec.job_id, record)

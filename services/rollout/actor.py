@@ -12,7 +12,7 @@ import os
 import ray
 import structlog
 
-from services.observability import logs
+from services.observability import exporter, logs
 from services.spec import JobSpec
 from services.store.client import connect
 
@@ -32,7 +32,8 @@ class RolloutProcess:
         from services.rollout.worker import RolloutWorker
 
         engine = VllmEngine(spec.rollout, seed=spec.seed)
-        self._worker = RolloutWorker(spec, worker_id, connect(os.environ["SSPO_REDIS_URL"]), engine)
+        client = connect(os.environ["SSPO_REDIS_URL"])
+        self._worker = RolloutWorker(spec, worker_id, client, engine, exporter.serve().address)
         self._loop: asyncio.Task[str] | None = None
 
     async def run(self) -> str:

@@ -12,9 +12,11 @@ import time
 
 import structlog
 
+from services.rollout.weights import CanaryFailed
 from services.store.client import Client
 from services.store.events import Events
 from services.store.registry import Registry, WorkerRecord, WorkerState
+from services.trajectories.tallies import CANARY_FAILURES, Tallies
 
 log = structlog.get_logger()
 
@@ -24,11 +26,13 @@ BEAT_SECONDS = 1.0
 class Presence:
     """One worker's record. `state` is what it does, unless it is `draining`."""
 
-    def __init__(self, client: Client, job_id: str, worker_id: str) -> None:
+    def __init__(self, client: Client, job_id: str, worker_id: str, metrics_address: str) -> None:
         self._registry = Registry(client)
         self._events = Events(client)
+        self._tallies = Tallies(client)
         self._job_id = job_id
         self._id = worker_id
+        self._metrics_address = metrics_address
         self._next = 0.0
         self._version = 0
         self.state: WorkerState = "starting"
@@ -48,7 +52,7 @@ class Presence:
             node=socket.gethostname(),
             pid=os.getpid(),
             heartbeat=time.time(),
-            detail=dict(detail),
+            detail={**detail, "metrics_address": self._metrics_address},
         )
         await asyncio.to_thread(self._registry.put, self._job_id, record)
         return True
@@ -58,6 +62,8 @@ class Presence:
         code = type(error).__name__
         log.error("rollout_failed", code=code, error=str(error))
         data = {"worker": self._id, "code": code, "policy_version": self._version}
+        if isinstance(error, CanaryFailed):
+            await asyncio.to_thread(self._tallies.count, self._job_id, CANARY_FAILURES)
         message = f"{self._id}: {code}: {error}"
         await asyncio.to_thread(self._events.add, self._job_id, message, level="error", data=data)
         self.state, self._next = "failed", 0.0

@@ -165,7 +165,8 @@ class VllmEngine:
             generation_config="vllm",
             skip_tokenizer_init=True,
             worker_extension_cls=self._extension,
-            disable_log_stats=True,
+            served_model_name="policy",
+            disable_log_stats=False,
             **self._device_arguments(),
         )
 

@@ -13,10 +13,11 @@ from pathlib import Path
 
 import structlog
 
-from services.rollout.engine import Engine
+from services.observability.meters import METERS
+from services.rollout.engine import Engine, EngineBroken, LoadRefused
 from services.weights.canary import check
 from services.weights.file_store import held, read_manifest
-from services.weights.manifest import Manifest
+from services.weights.manifest import TENSORS_FILE, Manifest
 
 log = structlog.get_logger()
 
@@ -52,11 +53,18 @@ class ProvenWeights:
         """
         manifest = read_manifest(folder)
         cold, started = not self.steps, time.monotonic()
-        with held(folder, self._holder) as private:
-            self.steps[manifest.version] = manifest.step
-            await (self._engine.start if cold else self._engine.load)(private, manifest)
-        loaded = time.monotonic()
-        mismatch = await self._prove(manifest)
+        try:
+            with held(folder, self._holder) as private:
+                self.steps[manifest.version] = manifest.step
+                size_bytes = (private / TENSORS_FILE).stat().st_size
+                await (self._engine.start if cold else self._engine.load)(private, manifest)
+            loaded = time.monotonic()
+            mismatch = await self._prove(manifest)
+        except (LoadRefused, CanaryFailed, EngineBroken) as error:
+            METERS.count("sspo_weight_sync_failures_total", cause=type(error).__name__)
+            raise
+        METERS.observe("sspo_weight_sync_seconds", time.monotonic() - started)
+        METERS.count("sspo_weight_sync_bytes_total", size_bytes)
         log.info(
             "weights_loaded",
             version=manifest.version,

@@ -16,6 +16,7 @@ from typing import Any
 
 import structlog
 
+from services.observability.meters import METERS
 from services.rollout.engine import Engine, EngineBroken, LoadRefused, RequestRefused
 from services.rollout.lane import Lane
 from services.rollout.messages import (
@@ -68,7 +69,9 @@ class _Running:
 class RolloutWorker:
     """Samples groups of one job until it is drained."""
 
-    def __init__(self, spec: JobSpec, worker_id: str, client: Client, engine: Engine) -> None:
+    def __init__(
+        self, spec: JobSpec, worker_id: str, client: Client, engine: Engine, metrics_address: str = ""
+    ) -> None:
         self._spec = spec
         self._id = worker_id
         self._client = client
@@ -79,7 +82,7 @@ class RolloutWorker:
         self._evaluation = Lane(client, spec.job_id, EVAL_PROMPTS, EVAL_TRAJECTORIES, worker_id)
         self._tallies = Tallies(client)
         self._running: dict[asyncio.Task[None], _Running] = {}
-        self._presence = Presence(client, spec.job_id, worker_id)
+        self._presence = Presence(client, spec.job_id, worker_id, metrics_address)
         self._drain_deadline: float | None = None
         self._next_poll = self._refreshed_at = 0.0
         self._requests = self._tokens = 0
@@ -222,6 +225,8 @@ class RolloutWorker:
                 raise Unsampleable(DropReason.MALFORMED, "request_refused", str(error)) from error
             tokens = sum(len(completion.token_ids) for completion in sampled)
             self._tokens += tokens
+            METERS.count("sspo_rollout_completion_tokens_total", tokens)
+            METERS.count("sspo_rollout_groups_total")
             versions = {span.version for completion in sampled for span in completion.spans}
             await self._weights.passed(versions)
             if not evaluation or len(versions) == 1:

@@ -13,6 +13,8 @@ FILES = f"{PREFIX}:files"
 """Sorted set: file id -> creation time in seconds."""
 CONTROLLER = f"{PREFIX}:controller"
 """String with expiry: the id of the controller in charge (its lease)."""
+NODES = f"{PREFIX}:nodes"
+"""Hash: HOST:PORT of a Ray node's page of metrics -> the node's name."""
 GRADER_REQUESTS = f"{PREFIX}:grader:requests"
 """Stream: grader runs and validations asked for over REST."""
 
@@ -113,7 +115,8 @@ def stream_index(job_id: str, name: str) -> str:
 
 
 def tallies(job_id: str) -> str:
-    """Hash of counts: `wasted:REASON` (tokens), `dead:REASON`, `dead_forgotten`, `sampled_groups`, `sampled_bytes`."""
+    """Hash of counts: `wasted:REASON` (tokens), `dead:REASON`, `dead_forgotten`, `sampled_groups`, `sampled_bytes`,
+    `redelivered:STREAM`, `restarts:KIND`, `canary_failures`."""
     return f"{job(job_id)}:tallies"
 
 

@@ -15,6 +15,8 @@ TRAINING_STREAMS = (PROMPTS, TRAJECTORIES, SCORED)
 EVALUATION_STREAMS = (EVAL_PROMPTS, EVAL_TRAJECTORIES, EVAL_SCORED)
 ALL_STREAMS = (*TRAINING_STREAMS, DEAD, *EVALUATION_STREAMS)
 
+CONSUMERS = "workers"
+"""Name of the one consumer group of every stream that has one."""
 NO_NUMBER = -1
 """The number of an entry that names none."""
 MAX_NUMBER = 2**32 - 1

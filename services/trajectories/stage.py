@@ -12,13 +12,11 @@ from typing import Any
 from services.store import keys
 from services.store.client import Client, CommandRefused, call
 from services.trajectories.codec import check_size
-from services.trajectories.entries import TRAINING_STREAMS, Entry, read_entry
+from services.trajectories.entries import CONSUMERS, TRAINING_STREAMS, Entry, read_entry
 from services.trajectories.letters import letter_arguments, letter_keys
 from services.trajectories.stream_stats import pairs
-from services.trajectories.tallies import LOST_LEASE, Tallies
+from services.trajectories.tallies import LOST_LEASE, REDELIVERED, Tallies
 
-CONSUMERS = "workers"
-"""Name of the one consumer group of every stream that has one."""
 POISON_DEATHS = 5
 """A group held at this many deaths is not tried again."""
 SCAN = 64
@@ -66,6 +64,8 @@ class Stage:
         except CommandRefused as error:
             _accept_missing_stream(error)
             return []
+        if rows:
+            Tallies(self._client).count(self._job_id, f"{REDELIVERED}{self._name}", len(rows))
         return [read_entry(self._job_id, entry_id, _fields(flat), int(deaths)) for entry_id, flat, deaths in rows]
 
     def refresh(self, entry_ids: Iterable[str]) -> None:

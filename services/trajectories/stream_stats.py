@@ -12,7 +12,7 @@ from typing import Any
 
 from services.store import answers, keys
 from services.store.client import Client, call
-from services.trajectories.entries import ALL_STREAMS, NO_NUMBER, read_entry
+from services.trajectories.entries import ALL_STREAMS, CONSUMERS, NO_NUMBER, read_entry
 
 
 @dataclass(frozen=True)
@@ -24,6 +24,8 @@ class StreamStats:
     """Of payloads."""
     oldest_seconds: float
     """Age of its oldest entry, counted from its coming into this stream; 0 when the stream is empty."""
+    pending: int = 0
+    """Entries that a worker holds."""
 
 
 def pairs(job_id: str, names: Iterable[str]) -> list[str]:
@@ -34,10 +36,10 @@ def pairs(job_id: str, names: Iterable[str]) -> list[str]:
 def stream_stats(client: Client, job_id: str, names: Iterable[str] = ALL_STREAMS) -> dict[str, StreamStats]:
     """Entries, bytes and age of each stream, in one Lua call."""
     chosen = tuple(names)
-    rows = call(client, "stream_stats", pairs(job_id, chosen))
+    rows = call(client, "stream_stats", pairs(job_id, chosen), [CONSUMERS])
     return {
-        name: StreamStats(int(entries), int(size), int(age) / 1000)
-        for name, (entries, size, age) in zip(chosen, rows, strict=True)
+        name: StreamStats(int(entries), int(size), int(age) / 1000, int(pending))
+        for name, (entries, size, age, pending) in zip(chosen, rows, strict=True)
     }
 
 

@@ -14,6 +14,7 @@ from services.store import keys
 from services.store.client import Client, call
 from services.trajectories.entries import (
     ALL_STREAMS,
+    CONSUMERS,
     DEAD,
     EVAL_PROMPTS,
     EVAL_SCORED,
@@ -28,7 +29,7 @@ from services.trajectories.entries import (
     read_entry,
 )
 from services.trajectories.letters import Wish
-from services.trajectories.stage import CONSUMERS, POISON_DEATHS, SCAN, Stage, ensure_group
+from services.trajectories.stage import POISON_DEATHS, SCAN, Stage, ensure_group
 from services.trajectories.stream_stats import forget_index, pairs, steps_in_flight, stream_stats, verify_index
 
 __all__ = [

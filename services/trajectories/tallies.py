@@ -15,6 +15,8 @@ from services.store.client import Client
 
 LOST_LEASE = "lost_lease"
 """Handed over in vain: the group was somebody else's by then. An answer that was lost on the way counts here too."""
+REDELIVERED, RESTARTS = "redelivered:", "restarts:"
+CANARY_FAILURES = "canary_failures"
 WEIGHTS_CHANGED = "weights_changed"
 """An evaluation's sample that spans two versions and is run again."""
 
@@ -29,6 +31,12 @@ class TallyRecord:
     """Drop reason -> letters ever written."""
     forgotten_letters: int = 0
     """Letters that made room for newer ones."""
+    redelivered: dict[str, int] = field(default_factory=dict)
+    """Stream -> entries that were taken over from workers that died or hung."""
+    restarts: dict[str, int] = field(default_factory=dict)
+    """Kind of worker -> workers that died or hung and were replaced."""
+    canary_failures: int = 0
+    """Engines that did not answer as their weights must."""
     sampled_groups: int = 0
     """Hand-overs of groups with completions, of both stages."""
     sampled_bytes: int = 0
@@ -54,13 +62,20 @@ class Tallies:
             wasted_tokens=_of(counts, "wasted:"),
             dead_letters=_of(counts, "dead:"),
             forgotten_letters=counts.get("dead_forgotten", 0),
+            redelivered=_of(counts, REDELIVERED),
+            restarts=_of(counts, RESTARTS),
+            canary_failures=counts.get(CANARY_FAILURES, 0),
             sampled_groups=counts.get("sampled_groups", 0),
             sampled_bytes=counts.get("sampled_bytes", 0),
         )
 
     def waste(self, job_id: str, reason: str, tokens: int) -> None:
         """Count completion tokens that nobody will train."""
-        self._client.hincrby(keys.tallies(job_id), f"wasted:{reason}", tokens)
+        self.count(job_id, f"wasted:{reason}", tokens)
+
+    def count(self, job_id: str, name: str, amount: int = 1) -> None:
+        """Add to one of the other counts."""
+        self._client.hincrby(keys.tallies(job_id), name, amount)
 
 
 def _of(counts: dict[str, int], prefix: str) -> dict[str, int]:

@@ -130,8 +130,8 @@ def test_a_jobs_view_says_what_its_streams_hold_and_what_was_wasted(
     view = http.get(f"/v1/x/jobs/{job_id}").json()
     assert set(view["streams"]) == set(streams.ALL_STREAMS)
     assert view["streams"]["prompts"].pop("oldest_seconds") < 60
-    assert view["streams"]["prompts"] == {"entries": 2, "bytes": 8}
-    assert view["streams"]["eval_scored"] == {"entries": 0, "bytes": 0, "oldest_seconds": 0.0}
+    assert view["streams"]["prompts"] == {"entries": 2, "bytes": 8, "pending": 0}
+    assert view["streams"]["eval_scored"] == {"entries": 0, "bytes": 0, "oldest_seconds": 0.0, "pending": 0}
     assert (view["streams"]["trajectories"]["bytes"], view["streams"]["dead"]["entries"]) == (5, 1)
     assert view["wasted_tokens"] == {"stale": 40}
     samples = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 from collections.abc import Callable
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 
+from services.files import whole_lines
 from services.layout import Layout
 from services.learner.errors import BatchTimeout, TrainingDiverged
 from services.learner.journal import audit
@@ -46,7 +48,17 @@ def test_a_job_is_trained_journaled_published_and_exported(client: Client, layou
     assert [record["step"] for record in records] == [0, 1, 2]
     assert records[0]["drift"]["mismatch_kl_k3"] == pytest.approx(0.0, abs=1e-9), "same weights, same log-probs"
     assert records[0]["drift"]["ratio_mean"] == pytest.approx(1.0, abs=1e-4)
-    assert records[2]["drift"]["mismatch_kl_k3"] is None, "no token of step 2 is on-policy: unknown, not 0"
+    measured = [record["drift"]["mismatch"]["step"] for record in records]
+    assert measured == [0, 0, 0], "no token of step 2 is on-policy: what was measured last, and when"
+    [sample] = [json.loads(line) for line in whole_lines(layout.job(spec.job_id).samples)]
+    lengths = {
+        len(values) for row in sample["trajectories"] for name, values in row.items() if isinstance(values, list)
+    }
+    assert (sample["step"], len(sample["trajectories"]), lengths) == (0, 4, {6})
+    assert all(abs(z) < 1e-4 for row in sample["trajectories"] for z in row["log_ratios"])
+    curve = json.loads(layout.job(spec.job_id).gate.read_bytes())
+    at_one = curve["log_ratio"].index(0.0)
+    assert (curve["positive"][at_one], curve["negative"][at_one]) == (1.0, 1.0)
     assert [record["step"] for record in Checkpoints(client).list(spec.job_id)] == [2, 3]
     progress = Progress(client).read(spec.job_id)
     assert (progress.policy_version, progress.published_step, progress.phase) == (4, 3, "finished")
@@ -124,7 +136,7 @@ def test_non_finite_updates_are_skipped_counted_and_fail_the_job_in_the_end(
     fill(client, spec, groups)
     monkeypatch.setattr(
         "services.learner.policy.Policy.logprobs",
-        lambda self, batch, temperature, entropy: (
+        lambda self, batch, temperature, entropy=False: (
             self.model.lm_head.weight.sum() * float("nan") + batch.behaviour_logprobs,
             torch.zeros_like(batch.behaviour_logprobs),
         ),

@@ -13,6 +13,7 @@ from fastapi.responses import StreamingResponse
 
 from services.api.bodies import JsonBody, parse
 from services.api.dependencies import Service, Svc
+from services.api.looks import gate_of, samples_of
 from services.api.schemas import Scale
 from services.api.views import event_view, ledger_view, page, streams_view, worker_view
 from services.store.operations import ScaledKind
@@ -150,8 +151,8 @@ async def _follow(service: Service, job_id: str, position: str) -> AsyncIterator
 
 @router.get("/metrics/targets")
 def metrics_targets(service: Svc) -> list[dict[str, Any]]:
-    """Prometheus HTTP service discovery: the exporters of the workers of running jobs."""
-    targets = []
+    """Prometheus HTTP service discovery: the pages of the workers of jobs that have not ended, and of Ray's nodes."""
+    targets = [_target(address, kind="ray", node=node) for address, node in service.nodes.list().items()]
     for job_id, status in service.jobs.statuses().items():
         if status in ENDED:
             continue
@@ -159,8 +160,29 @@ def metrics_targets(service: Svc) -> list[dict[str, Any]]:
             address = worker.detail.get("metrics_address")
             if address:
                 labels = {"job_id": job_id, "kind": worker.kind, "worker": worker.id, "node": worker.node}
-                targets.append({"targets": [str(address)], "labels": labels})
+                targets.append(_target(address, **labels))
     return targets
+
+
+def _target(address: str, **labels: str) -> dict[str, Any]:
+    return {"targets": [str(address)], "labels": labels}
+
+
+@router.get("/jobs/{job_id}/gate")
+def job_gate(service: Svc, job_id: str) -> dict[str, Any]:
+    """The curve of the job's gate: a token's weight over its log ratio; null before a learner wrote it."""
+    service.jobs.get(job_id)
+    return {"object": "x.gate", "gate": gate_of(service, job_id)}
+
+
+@router.get("/jobs/{job_id}/samples")
+def job_samples(
+    service: Svc, job_id: str, since: Annotated[int, Query(ge=0)] = 0, limit: Annotated[int, Query(ge=1, le=64)] = 16
+) -> dict[str, Any]:
+    """Groups to look at, trained at step `since` or later, the newest `limit`, ascending."""
+    service.jobs.get(job_id)
+    found = [sample for sample in samples_of(service, job_id) if sample["step"] >= since]
+    return {"object": "list", "data": found[-limit:], "has_more": len(found) > limit}
 
 
 @router.get("/models")

@@ -144,6 +144,7 @@ def _ray_command(layout: Layout, at: Addresses) -> list[str]:
         str(Path(sys.executable).with_name("ray")),
         *("start", "--head", "--block", "--disable-usage-stats", "--include-dashboard=false"),
         *(f"--node-ip-address={host}", f"--port={port}", f"--temp-dir={layout.runtime / 'ray'}"),
+        f"--metrics-export-port={free_port(host)}",
         f"--object-store-memory={OBJECT_STORE_BYTES}",
     ]
 

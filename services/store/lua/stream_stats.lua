@@ -1,4 +1,5 @@
--- Entries, payload bytes and age of the oldest entry in milliseconds, for each pair (stream, index) of KEYS.
+-- Entries, payload bytes, age of the oldest entry in milliseconds and entries that a consumer holds, for each pair
+-- (stream, index) of KEYS. ARGV: consumer group
 -- include index
 local found, oldest = {}, {}
 for s = 1, #KEYS, 2 do
@@ -8,7 +9,8 @@ for s = 1, #KEYS, 2 do
     local at = tonumber(string.match(row.id, '^%d+'))
     if not oldest[s] or at < oldest[s] then oldest[s] = at end
   end
-  found[#found + 1] = {#rows, bytes, 0}
+  local pending = redis.pcall('XPENDING', KEYS[s], ARGV[1])  -- an error where there is no group: nobody holds anything
+  found[#found + 1] = {#rows, bytes, 0, pending.err and 0 or pending[1]}
 end
 local now = redis.call('TIME')  -- last: nothing may be written after it
 for s = 1, #KEYS, 2 do

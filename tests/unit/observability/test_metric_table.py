@@ -39,7 +39,7 @@ def test_drift_figures_exist() -> None:
     from sspo_core import OBJECTIVES, LossInputs, policy_loss
 
     z, ones = torch.tensor([[0.1, -0.2], [0.0, 0.3]]), torch.ones(2, 2)
-    inputs = LossInputs(z, 0 * z, ones[:, 0], ones, entropy=ones, buckets=[0, 1])
+    inputs = LossInputs(z, 0 * z, torch.tensor([1.0, -1.0]), ones, entropy=ones, buckets=[0, 1])
     table = DriftTable()
     table.add(policy_loss(inputs, OBJECTIVES["sspo"]()), update=0)
     figures = table.figures()

@@ -1,0 +1,59 @@
+"""A worker's own page of metrics: its meters, its process, and what an engine in it says of itself.
+
+Found by service discovery through the address in the worker's record; it ends with its process, and its series with it.
+Listens on loopback unless `SSPO_METRICS_HOST` says otherwise: a page has no key.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from threading import Thread
+from wsgiref.simple_server import WSGIServer
+
+from prometheus_client import REGISTRY, CollectorRegistry, Metric, start_http_server
+from prometheus_client.registry import Collector
+
+from services.observability.meters import METERS
+
+HOST = "SSPO_METRICS_HOST"
+LOOPBACK = "127.0.0.1"
+
+
+class Joined(Collector):
+    """Several registries on one page."""
+
+    def __init__(self, registries: Iterable[CollectorRegistry]) -> None:
+        self._registries = tuple(registries)
+
+    def collect(self) -> Iterator[Metric]:
+        """All families of all."""
+        for registry in self._registries:
+            yield from registry.collect()
+
+
+@dataclass(frozen=True)
+class Exporter:
+    """A page that is being served."""
+
+    address: str
+    """HOST:PORT under which Prometheus reaches it."""
+    server: WSGIServer
+    thread: Thread
+
+    def close(self) -> None:
+        """Stop serving."""
+        self.server.shutdown()
+        self.server.server_close()
+        self.thread.join(timeout=5)
+
+
+def serve(registries: Iterable[CollectorRegistry] = (METERS.registry, REGISTRY), port: int = 0) -> Exporter:
+    """Serve a page on any free port. `SSPO_METRICS_HOST` is the address of this node that others reach."""
+    host = os.environ.get(HOST, LOOPBACK)
+    page = CollectorRegistry()
+    page.register(Joined(registries))
+    server, thread = start_http_server(port, addr=host, registry=page)
+    shown = f"[{host}]" if ":" in host else host
+    return Exporter(f"{shown}:{server.server_port}", server, thread)

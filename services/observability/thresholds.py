@@ -1,0 +1,70 @@
+"""The numbers by which figures are judged: defaults of the guard, explanations and alert rules take them from here.
+
+Measured on small jobs (docs/drift.md); a limit that is crossed on the way in (`enter`) is left only beyond `leave`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Threshold:
+    """Where something begins to be wrong, and where it is right again."""
+
+    enter: float
+    leave: float
+
+
+# --- the guard's defaults: means over its window of steps
+ESS_TOKEN = Threshold(0.3, 0.5)
+ESS_SEQUENCE = Threshold(0.5, 0.7)
+OUTSIDE_BAND = Threshold(0.5, 0.35)
+KL_K3 = Threshold(0.2, 0.1)
+MISMATCH_KL_K3 = Threshold(0.01, 0.005)
+REWARD_SHARE = Threshold(0.5, 0.7)
+"""Of the best mean reward that any window of the job had."""
+
+# --- what moves the policy
+WITHIN_STEP_KL_K3 = 0.005
+"""k3 that one update adds to tokens of the same staleness: above it a learning rate is too high. A job that learns well
+has a few 1e-4."""
+PER_STEP_KL_K3 = 0.02
+"""k3 that one step of staleness adds, for jobs with one update a step."""
+STALE_STEPS = 4.0
+"""Mean staleness from which it is named as what makes the drift."""
+LATE_STEPS = 1.0
+"""Steps by which sampled weights are behind those published when their groups were issued."""
+
+# --- what the engine does
+MISMATCH_NAMED_KL_K3 = 1e-6
+"""k3 under the very weights that sampled, below which engine and learner are as good as equal."""
+MISMATCH_SHARE = 0.5
+"""Share of the whole deviation from which it is named as the larger part."""
+NOTICED_KL_K3 = 1e-4
+"""k3 of a step above which its parts are worth a word."""
+SURPRISE_ERRORS = 5.0
+"""Standard errors by which sampled tokens may be less or more surprising than the policy's entropy says."""
+SURPRISE_NATS = 0.01
+"""And at least so many nats a token."""
+TEMPERATURE_CORRELATION = 0.8
+"""Between log ratio and surprise: a wrong temperature makes the one a line over the other."""
+TEMPERATURE_SLOPE = 0.02
+"""And the line at least so steep: a temperature 2 % off."""
+ONE_SIDED_RATIO = 1.001
+"""No ratio is above it where log-probs are those of a truncated distribution; float32 and bf16 noise is on both
+sides."""
+ONE_SIDED_KL_K1 = 1e-3
+"""And their mean is as far from 0 as this: −log of the kept mass."""
+
+# --- the task, the gate, the queues
+GATE_SATURATED = 0.5
+"""Share of tokens that the gate takes nine tenths of the gradient from."""
+FLAT_GROUPS = 0.8
+"""Share of groups whose rewards are all equal."""
+WAITING_SHARE = 0.5
+"""Share of its time that a learner waits for batches."""
+GRADER_FAILED = 0.05
+"""Share of groups dropped because a grader failed."""
+WASTED_SHARE = 0.2
+"""Share of sampled tokens that nobody trains."""
