@@ -54,6 +54,13 @@ def capacity(
     return max(0, min(needed, window, bytes_room(learner, queued, in_flight)))
 
 
+def paced(learner: LearnerSpec, staleness_window: int) -> LearnerSpec:
+    """The settings with the staleness window that the learner asks for; -1: as the job says."""
+    if staleness_window < 0:
+        return learner
+    return learner.model_copy(update={"max_staleness": min(learner.max_staleness, staleness_window)})
+
+
 def bytes_room(learner: LearnerSpec, queued: Queued, in_flight: int) -> int:
     """Groups for which there is room below `max_queued_bytes`.
 

@@ -30,6 +30,8 @@ HEARTBEAT_TIMEOUT_SECONDS = 120.0
 """Silence after which a worker that once reported is taken for hung and replaced."""
 STARTUP_TIMEOUT_SECONDS = 600.0
 DRAIN_GRACE_SECONDS = 10.0
+ADOPT_SECONDS = 20.0
+"""Period of looking for workers that a controller without its lease started."""
 
 
 class Crew:
@@ -43,6 +45,7 @@ class Crew:
         self._registry = Registry(client)
         self._supervision = Supervision()
         self._fleet = Fleet(spec)
+        self._next_adoption = time.monotonic() + ADOPT_SECONDS
         for worker in self._strangers():
             text = f"{worker.id} died while no controller ran and is replaced"
             self._events.add(self._id, text, level="warn")
@@ -84,7 +87,10 @@ class Crew:
                 self._fleet.drain(member)
 
     def mourn(self) -> JobError | None:
-        """React to every worker that is gone; an error is one too many for the job."""
+        """React to every worker that is gone, and to strays; an error is one too many for the job."""
+        if time.monotonic() >= self._next_adoption:
+            self._next_adoption = time.monotonic() + ADOPT_SECONDS
+            self._fleet.adopt()
         errors = [error for ended in self._fleet.poll() if (error := self._ended(ended)) is not None]
         return errors[0] if errors else None
 
@@ -103,7 +109,8 @@ class Crew:
         return None
 
     def end(self) -> None:
-        """End all workers at once, and everything that is left of them."""
+        """End all workers at once, strays too, and everything that is left of them."""
+        self._fleet.adopt()
         members = [member for kind in KINDS for member in self._fleet.of(kind)]
         self._fleet.kill_all()
         for member in members:

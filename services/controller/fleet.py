@@ -54,7 +54,9 @@ class Fleet:
     def __init__(self, spec: JobSpec) -> None:
         self._spec = spec
         self._members: dict[str, Member] = {}
-        self._adopt()
+        self._gone: set[str] = set()
+        """Ids of former members: Ray may still list one that was just killed."""
+        self.adopt()
 
     def of(self, kind: Kind) -> list[Member]:
         """Living members of a kind, draining ones included."""
@@ -91,14 +93,18 @@ class Fleet:
     def kill(self, member: Member) -> None:
         """End a member at once."""
         ray.kill(member.handle, no_restart=True)
-        self._members.pop(member.id, None)
+        self._leave(member)
 
     def kill_all(self) -> None:
         for member in list(self._members.values()):
             self.kill(member)
 
+    def _leave(self, member: Member) -> None:
+        self._members.pop(member.id, None)
+        self._gone.add(member.id)
+
     def _ended(self, member: Member) -> Ended:
-        del self._members[member.id]
+        self._leave(member)
         try:
             return Ended(member, ray.get(member.run, timeout=5), "")
         except RayError as error:  # of a dead process or of an exception in `run`: both mean a death
@@ -111,12 +117,16 @@ class Fleet:
         self._members[worker_id] = member
         return member
 
-    def _adopt(self) -> None:
+    def adopt(self) -> None:
+        """Take in living actors of this job that others started: an earlier controller, or one that had lost its place
+        without knowing yet."""
         prefix = f"{self._spec.job_id}/"
         for found in ray.util.list_named_actors(all_namespaces=True):
             if found["namespace"] != NAMESPACE or not found["name"].startswith(prefix):
                 continue
             worker_id = found["name"].removeprefix(prefix)
+            if worker_id in self._members or worker_id in self._gone:
+                continue
             try:
                 handle = ray.get_actor(found["name"], namespace=NAMESPACE)
             except ValueError:  # it died between the two calls

@@ -12,7 +12,7 @@ from functools import partial
 
 import structlog
 
-from services.controller.capacity import capacity
+from services.controller.capacity import capacity, paced
 from services.controller.closing import close_job
 from services.controller.crew import Crew
 from services.controller.dispatcher import Dispatcher
@@ -121,7 +121,7 @@ class JobReconciler:
         self._crew.keep("reward", record.reward_workers)
         ledger = self._ledger.snapshot(self._id)
         full = False
-        if progress.epoch and progress.asserted_epoch == progress.epoch and (dispatcher := self._dispatcher()):
+        if self._progress.asserted(progress) and (dispatcher := self._dispatcher()):
             full = self._dispatch(dispatcher, progress, ledger)
             self._evaluate(dispatcher, record, progress)
         stage, what = stage_of(record, progress, self._crew.workers(), ledger, full=full)
@@ -135,7 +135,7 @@ class JobReconciler:
             log.warning("groups_reissued", job=self._id, missing=len(ledger.missing), reissued=again)
         room = partial(
             capacity,
-            self._spec.learner,
+            paced(self._spec.learner, progress.staleness_window),
             next_step=progress.next_step,
             published_step=progress.published_step,
             trained=ledger.trained,

@@ -6,14 +6,15 @@ a newer learner was here; whatever Redis forgot can be asserted again from the h
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 from services.faults import fault
 from services.learner.assembler import Batch
 from services.learner.errors import JournalDamaged
 from services.learner.journal import Draft, Header, Journal, finished_numbers
 from services.learner.lineage import surviving
-from services.learner.training import settings_of
 from services.spec import JobSpec
 from services.store.client import Client
 from services.trajectories import streams
@@ -64,8 +65,11 @@ class Books:
         self.headers.append(_kept(header))
         return header
 
-    def settle(self, batch: Batch, step: int, policy_version: int) -> Header:
-        """Commit a batch (or only drops), then finish its numbers in Redis. Raises Fenced, SequenceTaken."""
+    def settle(self, batch: Batch, step: int, policy_version: int, settings: Mapping[str, Any]) -> Header:
+        """Commit a batch (or only drops), then finish its numbers in Redis. Raises Fenced, SequenceTaken.
+
+        `settings` is what a batch is trained with.
+        """
         # A Redis that lost its tail may have a cursor behind numbers that we hold.
         numbers = [scored.number for scored in batch.groups] + [
             n for dropped in batch.dropped.values() for n in dropped
@@ -76,7 +80,7 @@ class Books:
             cursor=max([streams.cursor(self._client, self._spec.job_id), *(n + 1 for n in numbers)]),
             groups=[(scored.number, scored.payload) for scored in batch.groups],
             dropped=batch.dropped,
-            settings=settings_of(self._spec) if batch.groups else {},
+            settings=settings if batch.groups else {},
             policy_version=policy_version,
         )
         header = self.journal.commit(draft)
@@ -104,8 +108,9 @@ class Books:
         )
 
     def forgotten_by(self, known: ProgressRecord, step: int) -> bool:
-        """Whether Redis knows less than it was told: of this learner, or of the steps before `step`."""
-        return known.asserted_epoch < self.journal.epoch or known.next_step < step
+        """Whether Redis may know less than it was told: of this learner, or of the steps before `step`."""
+        told = self._progress.asserted(known) and known.epoch == self.journal.epoch
+        return not told or known.next_step < step
 
 
 def _kept(header: Header) -> Header:

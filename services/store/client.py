@@ -68,6 +68,12 @@ def connect(url: str, patience_seconds: float = PATIENCE_SECONDS) -> Client:
     )
 
 
+def run_of(client: Client) -> str:
+    """Names this run of the server: another one after each restart, with which its memory may have become shorter."""
+    server: Any = client.info("server")
+    return str(server["run_id"])
+
+
 @cache
 def script_source(name: str) -> str:
     """A script, with the shared functions that its lines `-- include NAME` ask for."""

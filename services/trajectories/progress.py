@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from services.store import keys
-from services.store.client import Client, CommandRefused, call
+from services.store.client import Client, CommandRefused, call, run_of
 from services.trajectories.entries import SCORED
 from services.trajectories.stream_stats import pairs
 
@@ -30,7 +30,9 @@ class ProgressRecord:
     next_step: int = 0
     """The step the learner assembles or trains next; all below are committed."""
     asserted_epoch: int = 0
-    """Epoch of the last learner that asserted its journal; dispatch waits for it."""
+    """Epoch of the last learner that asserted its journal."""
+    asserted_run: str = ""
+    """The run of Redis that it asserted it to."""
     policy_version: int = 0
     published_step: int = 0
     published_path: str = ""
@@ -39,6 +41,8 @@ class ProgressRecord:
     evaluation_step: int = -1
     """Newest step for which the learner asked for an evaluation."""
     trained_tokens: int = 0
+    staleness_window: int = -1
+    """Steps that groups may be issued ahead, where the guard has tightened what the job says; -1: as it says."""
     records: int = 0
     """Records of the journal when the phase last changed: a disk that holds fewer has lost some."""
 
@@ -57,6 +61,13 @@ class Progress:
         return ProgressRecord(
             **{name: type(known[name].default)(value) for name, value in values.items() if name in known}
         )
+
+    def asserted(self, known: ProgressRecord) -> bool:
+        """Whether the learner in charge has told this run of Redis what its journal says; dispatch waits for it.
+
+        A Redis that was restarted may have forgotten the last things that happened, and not know it.
+        """
+        return 0 < known.epoch == known.asserted_epoch and known.asserted_run == run_of(self._client)
 
     def set(self, job_id: str, **fields: str | int | float) -> None:
         """Write plain fields of the record (phase, evaluation_step, trained_tokens)."""

@@ -16,7 +16,8 @@ for reason, list in pairs(numbers) do
     if redis.call('SETBIT', KEYS[2], number, 1) == 0 then redis.call('HINCRBY', KEYS[1], 'count:' .. reason, 1) end
   end
 end
-redis.call('HSET', KEYS[1], 'epoch', ARGV[1], 'next_step', ARGV[2], 'asserted_epoch', ARGV[1])
+local run = string.match(redis.call('INFO', 'server'), 'run_id:(%x+)')
+redis.call('HSET', KEYS[1], 'epoch', ARGV[1], 'next_step', ARGV[2], 'asserted_epoch', ARGV[1], 'asserted_run', run)
 if tonumber(redis.call('GET', KEYS[3]) or '0') < tonumber(ARGV[3]) then redis.call('SET', KEYS[3], ARGV[3]) end
 local outcome = outcome_of(numbers)
 for s = 5, #KEYS, 2 do
