@@ -12,16 +12,19 @@ import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from services.files import append_line, write_atomic
 from services.layout import Layout
 from services.observability.metrics import METRICS
 from services.store import keys
 from services.store.client import Client
 from services.store.events import Events
 from services.store.jobs import Jobs
+from services.store.nodes import Nodes
 from services.store.registry import Registry, WorkerRecord
-from services.store.steps import Evaluations, Steps
+from services.store.steps import Checkpoints, Evaluations, Steps
 from services.store.transitions import Status
 from services.trajectories.progress import Progress
+from services.trajectories.tallies import Tallies
 
 Create = Callable[..., str]
 
@@ -180,8 +183,28 @@ def test_discovery_lists_the_exporters_of_jobs_that_run(http: httpx.Client, clie
         Registry(client).put(job_id, worker("rollout-0", "rollout", metrics_address="127.0.0.1:9001"))
         Registry(client).put(job_id, worker("reward-0", "reward"))
     Jobs(client).transition(ended, Status.CANCELLED, by="test")
+    Nodes(client).put({"127.0.0.1:9002": "node-a"})
     labels = {"job_id": running, "kind": "rollout", "worker": "rollout-0", "node": "node-a"}
-    assert http.get("/v1/x/metrics/targets").json() == [{"targets": ["127.0.0.1:9001"], "labels": labels}]
+    assert http.get("/v1/x/metrics/targets").json() == [
+        {"targets": ["127.0.0.1:9002"], "labels": {"kind": "ray", "node": "node-a"}},
+        {"targets": ["127.0.0.1:9001"], "labels": labels},
+    ]
+
+
+def test_what_a_learner_left_to_be_looked_at(http: httpx.Client, layout: Layout, create: Create) -> None:
+    job_id = create()
+    path = f"/v1/x/jobs/{job_id}"
+    assert http.get(f"{path}/gate").json() == {"object": "x.gate", "gate": None}
+    assert http.get(f"{path}/samples").json()["data"] == []
+    curve = {"objective": "sspo", "log_ratio": [0.0], "positive": [1.0], "negative": [1.0]}
+    write_atomic(layout.job(job_id).gate, json.dumps(curve).encode())
+    for step in range(5):
+        append_line(layout.job(job_id).samples, json.dumps({"step": step, "trajectories": []}))
+    assert http.get(f"{path}/gate").json()["gate"] == curve
+    page = http.get(f"{path}/samples", params={"since": 1, "limit": 3}).json()
+    assert ([sample["step"] for sample in page["data"]], page["has_more"]) == ([2, 3, 4], True)
+    assert http.get("/v1/x/jobs/ftjob-none/gate").status_code == 404
+    assert http.get("/v1/x/jobs/ftjob-none/samples").status_code == 404
 
 
 def test_models_are_the_registered_names(http: httpx.Client) -> None:
@@ -215,6 +238,9 @@ def test_the_metrics_page_shows_jobs_from_the_store(url: str, client: Client, la
     Registry(client).put(job_id, worker("rollout-0", "rollout", version=2))
     Registry(client).put(job_id, worker("rollout-1", "rollout", state="syncing", version=1))
     Steps(client, layout).put(job_id, 2, STEP)
+    Checkpoints(client).put(job_id, 2, {"path": "/2"})
+    for name, amount in (("restarts:rollout", 2), ("redelivered:trajectories", 4), ("canary_failures", 1)):
+        Tallies(client).count(job_id, name, amount)
     found = scrape(url)
     assert found["sspo_store_up"][()] == 1
     assert found["sspo_jobs"][("validating_files",)] == 1
@@ -224,6 +250,13 @@ def test_the_metrics_page_shows_jobs_from_the_store(url: str, client: Client, la
     assert found["sspo_groups_dropped_total"][(job_id, "stale")] == 1
     assert found["sspo_groups_in_flight"][(job_id,)] == 1
     assert found["sspo_queue_entries"][(job_id, "scored")] == 1
+    assert found["sspo_staleness_queued_steps_max"][(job_id,)] == 3
+    assert found["sspo_staleness_in_flight_steps_max"][(job_id,)] == 0
+    assert found["sspo_queue_pending_entries"][(job_id, "prompts")] == 0
+    assert found["sspo_worker_restarts_total"][(job_id, "rollout")] == 2
+    assert found["sspo_queue_redelivered_total"][(job_id, "trajectories")] == 4
+    assert found["sspo_canary_failures_total"][(job_id,)] == 1
+    assert found["sspo_checkpoint_step"][(job_id,)] == 2
     assert found["sspo_rollout_workers"][(job_id, "desired")] == 1
     assert found["sspo_rollout_workers"][(job_id, "ready")] == 1
     assert found["sspo_rollout_workers"][(job_id, "syncing")] == 1
