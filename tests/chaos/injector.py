@@ -60,9 +60,9 @@ class Injector:
         """Do it. Raises Missed."""
         match event.action:
             case Action.KILL:
-                return self._kill(event)
+                return self._kill(event, job_id)
             case Action.STOP:
-                return self._stop(event)
+                return self._stop(event, job_id)
             case Action.FAULT:
                 return self._fault(event, job_id)
             case Action.CUT:
@@ -82,8 +82,8 @@ class Injector:
 
     # --- what is done
 
-    def _kill(self, event: Event) -> Wound:
-        victim = self._find(event)
+    def _kill(self, event: Event, job_id: str) -> Wound:
+        victim = self._find(event, job_id)
         watched = self._target.family.under(Victim.RAY) if event.victim is Victim.RAY else []
         at = time.time()
         victim.kill()
@@ -92,8 +92,8 @@ class Injector:
             event, at, gone, note=describe([victim])[0] if alive(victim) else f"pid {victim.pid}", watched=watched
         )
 
-    def _stop(self, event: Event) -> Wound:
-        victim = self._find(event)
+    def _stop(self, event: Event, job_id: str) -> Wound:
+        victim = self._find(event, job_id)
         victim.suspend()
         deadline = time.monotonic() + event.hold_seconds
         while time.monotonic() < deadline and alive(victim):
@@ -118,7 +118,7 @@ class Injector:
         return Wound(event, hit["time"], {hit["pid"]}, f"pid {hit['pid']}, pass {event.after + 1}")
 
     def _cut(self, event: Event, job_id: str) -> Wound:
-        server, at = self._find(event), time.time()
+        server, at = self._find(event, job_id), time.time()
         try:
             done = self._target.cut_redis(server, job_id, event.commits, self._dice)
         except NotCut as error:
@@ -126,9 +126,11 @@ class Injector:
         note = f"{done.lost_commits} commits, {done.lost_bytes} bytes" + (", torn" if done.torn else "")
         return Wound(event, at, set(), note, lost_commits=done.lost_commits)
 
-    def _find(self, event: Event) -> psutil.Process:
+    def _find(self, event: Event, job_id: str) -> psutil.Process:
         deadline = time.monotonic() + FIND_SECONDS
         while not (found := self._target.family.find(event.victim, event.point)):
+            if self._target.status(job_id) in ENDED:
+                raise Missed(f"the job ended before there was a {event.victim}")
             if time.monotonic() > deadline:
                 raise Missed(f"no {event.victim} {event.point} within {FIND_SECONDS:.0f} s")
             time.sleep(POLL_SECONDS)
