@@ -37,12 +37,6 @@ class CheckpointFailed(LearnerError):
     code = "checkpoint_failed"
 
 
-class CheckpointStalled(LearnerError):
-    """A checkpoint is still being written although the next one is due and the deadline has passed."""
-
-    code = "checkpoint_stalled"
-
-
 class NoSuchCheckpoint(LearnerError):
     """A rollback to a step of which no checkpoint is kept."""
 
@@ -119,3 +113,8 @@ def disk_full(what: str) -> DiskFull:
 
 class LearnerStalled(Exception):
     """The training thread hangs; a new learner goes on from journal and checkpoint."""
+
+
+class CheckpointStalled(Exception):
+    """A checkpoint is still being written although the next one is due and the deadline has passed; a new learner goes
+    on from an older one and the journal. Where the disk hangs for good, it is one loss without progress too many."""
