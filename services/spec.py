@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, field_validator, model_validator
 
+from services.observability.guard_spec import GuardSpec
 from sspo_core.config import OBJECTIVES, AdvantageKind, CorrectionConfig
 
 SUPPLIED = frozenset({"reference"})
@@ -158,6 +159,22 @@ class EvaluationSpec(StrictModel):
     """0 is greedy."""
 
 
+class WandbSpec(StrictModel):
+    """A run at Weights & Biases, as `integrations` asks for it; the key is in the worker's environment."""
+
+    project: str = Field(min_length=1, max_length=128)
+    name: str | None = Field(default=None, max_length=128)
+    entity: str | None = Field(default=None, max_length=128)
+    tags: tuple[str, ...] = Field(default=(), max_length=64)
+
+
+class SinksSpec(StrictModel):
+    """Where step records go besides our own files. The learner's machine needs the packages (`sspo[sinks]`)."""
+
+    tensorboard: bool = False
+    """Event files in the job's folder, under `tensorboard/`."""
+
+
 DEFAULT_GATE = {"gate": "logarctan_a", "sides": "outward", "tau_pos": 3.0, "tau_neg": 3.5}
 """SSPO's gate for a job that names none, chosen by measurement (docs/gates.md). A job that names a gate gets the class
 defaults of `sspo_core`, the published structure, for what it leaves open."""
@@ -172,6 +189,17 @@ class ExtensionSpec(StrictModel):
     learner: LearnerSpec = LearnerSpec()
     reward: RewardSpec = RewardSpec()
     evaluation: EvaluationSpec = EvaluationSpec()
+    guard: GuardSpec = GuardSpec()
+    sinks: SinksSpec = SinksSpec()
+
+    @model_validator(mode="after")
+    def _a_throttle_has_something_to_tighten(self) -> ExtensionSpec:
+        ahead = 0 if self.learner.synchronous else self.learner.max_staleness
+        if "throttle" in self.guard.actions and ahead == 0 and self.learner.updates_per_step == 1:
+            raise ValueError(
+                "guard.actions: throttle has nothing to tighten in a job with one update a step and no staleness"
+            )
+        return self
 
     @model_validator(mode="after")
     def _uninformative_groups_are_told_by_their_group(self) -> ExtensionSpec:
@@ -227,6 +255,10 @@ class JobSpec(StrictModel):
     reward: RewardSpec
     evaluation: EvaluationSpec | None = None
     """None without a validation file."""
+    guard: GuardSpec = GuardSpec()
+    sinks: SinksSpec = SinksSpec()
+    wandb: WandbSpec | None = None
+    """From the request's `integrations`."""
 
 
 def derived_seed(*parts: int | str) -> int:

@@ -135,6 +135,20 @@ def entropy_counts(entropy_BT: Tensor, mask_BT: Tensor) -> dict[str, Tensor]:
     }
 
 
+@torch.no_grad()
+def surprise_counts(surprise_BT: Tensor, log_ratio_BT: Tensor, mask_BT: Tensor) -> dict[str, Tensor]:
+    """Of d = −log-prob of the sampled token under the policy − its entropy, beside z = log ratio."""
+    counted = mask_BT & torch.isfinite(surprise_BT) & torch.isfinite(log_ratio_BT)
+    d = torch.where(counted, surprise_BT, 0.0).double().flatten()
+    z = torch.where(counted, log_ratio_BT, 0.0).double().clamp(-MAX_LOG_RATIO, MAX_LOG_RATIO).flatten()
+    return {
+        "surprise": d.sum(),
+        "surprise_squared": torch.dot(d, d),
+        "surprise_log_ratio": torch.dot(d, z),
+        "surprise_tokens": counted.sum(),
+    }
+
+
 def _token_counts(raw_BT: Tensor, z_BT: Tensor, counted: Tensor) -> dict[str, Tensor]:
     """z and exp(z) − 1 are 0 outside the mask, so that their sums need none."""
     excess, z = torch.expm1(z_BT).flatten(), z_BT.flatten()

@@ -35,7 +35,10 @@ r = exp(z), s_i = exp(mean_t z), W_i = exp(sum_t z); z and log W are clamped to 
 | correction_altered_ratio | fraction of tokens whose weight was truncated or masked |
 | rejected_sequence_ratio | fraction of sequences rejected for their geometric ratio |
 | kl_reference_k1, _k2, _k3 | of KL(policy ‖ reference), d = reference − policy: −d, d²/2, exp(d) − d − 1 |
-| entropy_mean | of the policy, over tokens; only where the entropy was given |
+| entropy_mean | of the policy, over tokens; only where the entropy was given, as the next four |
+| surprise_excess | mean of d = −log-prob of the sampled token under the policy − entropy: 0 where the policy sampled |
+| surprise_excess_error | its standard error: what tokens exceed their entropy by is uncorrelated under the policy |
+| surprise_slope, surprise_correlation | of z over d: a temperature T' in T's place gives T/T' = 1 + slope |
 
 A figure without anything to be a mean of is left out, never NaN. The ratio of gates and clips is the objective's own:
 of the sequence for GSPO, to the proximal policy where there is one. Under a detached weight (CISPO) a clip leaves a
@@ -104,6 +107,10 @@ SUMS = (
     "reference_tokens",
     "entropy",
     "entropy_tokens",
+    "surprise",
+    "surprise_squared",
+    "surprise_log_ratio",
+    "surprise_tokens",
 )
 SMALLEST = ("log_ratio_min", "log_sequence_ratio_min", "log_product_min", "gate_min", "correction_min")
 LARGEST = (
@@ -158,6 +165,8 @@ def figures_of(state: Mapping[str, float], histograms: Mapping[str, Sequence[flo
     if state["tokens"] > 0:
         figures |= _token_figures(state, histograms["log_ratio_histogram"])
         figures |= _sequence_figures(state, histograms["log_sequence_ratio_histogram"])
+    if state["surprise_tokens"] > 0:
+        figures |= _surprise_figures(state)
     if state["gate_sequences"] > 0:
         figures |= {name: state[name] for name in ("gate_min", "gate_max")}
     if state["correction_tokens"] > 0:
@@ -213,6 +222,21 @@ def _sequence_figures(state: Mapping[str, float], counts: Sequence[float]) -> di
     }
     for name, quantile in _QUANTILES.items():
         figures[f"sequence_ratio_{name}"] = math.exp(_signed_quantile(counts, quantile, low, high))
+    return figures
+
+
+def _surprise_figures(state: Mapping[str, float]) -> dict[str, float]:
+    count = state["surprise_tokens"]
+    mean = state["surprise"] / count
+    variance = _variance(mean, state["surprise_squared"] / count)
+    figures = {"surprise_excess": mean, "surprise_excess_error": (variance / count) ** 0.5}
+    if variance > 0 and state["tokens"] == count:  # the sums of z are over the same tokens
+        z = state["log_ratio"] / count
+        covariance = state["surprise_log_ratio"] / count - mean * z
+        spread = _variance(z, state["log_ratio_squared"] / count)
+        figures["surprise_slope"] = covariance / variance
+        if spread > 0:
+            figures["surprise_correlation"] = min(1.0, max(-1.0, covariance / (variance * spread) ** 0.5))
     return figures
 
 

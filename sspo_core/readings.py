@@ -23,6 +23,7 @@ from sspo_core.counts import (
     gate_counts,
     ratio_counts,
     reference_counts,
+    surprise_counts,
 )
 from sspo_core.diagnostics import State
 from sspo_core.objectives import Composition
@@ -43,6 +44,7 @@ class Readings:
     importance: Tensor | None
     reference: Tensor | None
     entropy: Tensor | None
+    surprise: Tensor | None
 
     def state(self) -> State:
         named = ratio_counts(self.drift, self.mask) | gate_counts(self.gate, self.mask)
@@ -55,6 +57,8 @@ class Readings:
             named |= reference_counts(self.reference, self.mask)
         if self.entropy is not None:
             named |= entropy_counts(self.entropy, self.mask)
+        if self.surprise is not None:
+            named |= surprise_counts(self.surprise, self.drift, self.mask)
         return State.of(named)
 
     def rows(self, rows: list[int]) -> Readings:
@@ -91,6 +95,7 @@ def readings_of(
         importance=correction.importance,
         reference=ratios.reference,
         entropy=inputs.entropy,
+        surprise=None if inputs.entropy is None else -inputs.policy_logprobs.detach() - inputs.entropy,
     )
 
 

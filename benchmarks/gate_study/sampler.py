@@ -53,6 +53,10 @@ class Sampler:
             for number, one in enumerate(asked)
         ]
 
+    def distribution(self, logits: Tensor) -> Tensor:
+        """Log-probs of what is drawn from, and answered."""
+        return logits.log_softmax(-1)
+
     @torch.no_grad()
     def _draw(self, prompts: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Tokens and log-probs [prompts · group_size, max_tokens]."""
@@ -62,7 +66,7 @@ class Sampler:
         logits = outputs.logits[:, -1].repeat_interleave(self._group_size, dim=0)
         tokens, logprobs = [], []
         for place in range(self._max_tokens):
-            log_p = logits.log_softmax(-1)
+            log_p = self.distribution(logits)
             token = torch.multinomial(log_p.exp(), 1, generator=generator)
             tokens.append(token)
             logprobs.append(log_p.gather(1, token))

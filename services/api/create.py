@@ -66,6 +66,9 @@ def build(body: dict[str, Any], known: Known, *, job_id: str, created_at: int, s
         learner=learner,
         reward=extension.reward,
         evaluation=_evaluation(request),
+        guard=extension.guard,
+        sinks=extension.sinks,
+        wandb=request.integrations[0].wandb if request.integrations else None,
     )
     record = JobRecord(
         id=job_id,

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from services.spec import ExtensionSpec
+from services.spec import ExtensionSpec, WandbSpec
 
 
 class Request(BaseModel):
@@ -65,6 +65,13 @@ MetadataKey = Annotated[str, Field(min_length=1, max_length=64)]
 MetadataValue = Annotated[str, Field(max_length=512)]
 
 
+class Integration(Request):
+    """One of `integrations`: a place that a job's figures go to."""
+
+    type: Literal["wandb"]
+    wandb: WandbSpec
+
+
 class CreateJob(Request):
     """POST /v1/fine_tuning/jobs."""
 
@@ -77,12 +84,13 @@ class CreateJob(Request):
     seed: Annotated[int | None, Field(ge=0, lt=2**32)] = None
     metadata: Annotated[dict[MetadataKey, MetadataValue] | None, Field(max_length=16)] = None
     x_sspo: ExtensionSpec | None = None
-    integrations: list[dict[str, Any]] | None = None
+    integrations: Annotated[list[Integration] | None, Field(max_length=1)] = None
+    """Weights & Biases, or none: OpenAI knows no other type."""
     hyperparameters: Any = None
     response_format: Any = None
 
 
-RECORDED_ONLY = ("integrations", "hyperparameters", "response_format")
+RECORDED_ONLY = ("hyperparameters", "response_format")
 """Top-level fields of OpenAI's that are accepted and shown, but change nothing here."""
 
 

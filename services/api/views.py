@@ -17,6 +17,7 @@ from services.trajectories.stream_stats import StreamStats
 
 STRICT_STATUS = {Status.PAUSED: Status.QUEUED, Status.PAUSING: Status.RUNNING}
 """What clients see that know no pause."""
+RESOLVED = {"objective", "rollout", "learner", "reward", "evaluation", "guard", "sinks"}
 
 
 def page(data: Sequence[dict[str, Any]], has_more: bool) -> dict[str, Any]:
@@ -64,7 +65,7 @@ def job_view(record: JobRecord, *, strict_status: bool) -> dict[str, Any]:
 
 def resolved_block(record: JobRecord) -> dict[str, Any]:
     """The `x_sspo` block with every default filled in."""
-    return record.spec.model_dump(include={"objective", "rollout", "learner", "reward", "evaluation"})
+    return record.spec.model_dump(include=RESOLVED)
 
 
 def event_view(event: Event) -> dict[str, Any]:

@@ -105,6 +105,18 @@ def pause(job_id: JobId, data: Data = None, quiet: Quiet = False, as_json: Json 
 
 
 @app.command()
+def explain(job_id: JobId, data: Data = None, as_json: Json = False) -> None:
+    """Say what the job's figures mean now: what makes it drift, wait or waste, and what to do about it."""
+    with client(data) as api:
+        findings = api.get(f"/x/jobs/{job_id}/explain", cast_to=dict[str, Any])["data"]
+    if as_json:
+        typer.echo(json.dumps(findings, indent=2))
+        return
+    for finding in findings:
+        typer.echo(f"[{finding['severity']}] {finding['title']}\n  {finding['text']}")
+
+
+@app.command()
 def resume(job_id: JobId, data: Data = None, quiet: Quiet = False, as_json: Json = False) -> None:
     """Go on with a paused job, or with a failed one from its last checkpoint."""
     with client(data) as api:

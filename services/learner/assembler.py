@@ -6,7 +6,7 @@ is s minus the step of its oldest token's version, never below 0.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -63,6 +63,8 @@ class Assembler:
         self._waiting: dict[int, ScoredGroup] = {}
         self._dropped: dict[str, list[int]] = {}
         self._settled: list[str] = []
+        self.undone: Sequence[range] = ()
+        """Policy versions of a lineage that was rolled back; what they sampled is dropped as `rolled_back`."""
 
     def __len__(self) -> int:
         return len(self._waiting)
@@ -115,9 +117,10 @@ class Assembler:
     def assemble(self, step: int) -> Batch:
         """The batch for `step` if it is complete, with all drops and settled entries so far; else only those."""
         for group in list(self._waiting.values()):
-            if step - group.step > self._max_staleness:
+            reason = self._reason_to_drop(group, step)
+            if reason is not None:
                 del self._waiting[group.number]
-                self._drop(group.number, group.entry_id, DropReason.STALE)
+                self._drop(group.number, group.entry_id, reason)
         batch = Batch(dropped=self._dropped, entry_ids=self._settled)
         self._dropped, self._settled = {}, []
         if len(self._waiting) >= self._batch_size:
@@ -128,6 +131,13 @@ class Assembler:
                 self._finished.add(group.number)
                 batch.entry_ids.append(group.entry_id)
         return batch
+
+    def _reason_to_drop(self, group: ScoredGroup, step: int) -> DropReason | None:
+        if self.undone:
+            versions = {span.version for trajectory in group.group.trajectories for span in trajectory.version_spans}
+            if any(version in undone for undone in self.undone for version in versions):
+                return DropReason.ROLLED_BACK
+        return DropReason.STALE if step - group.step > self._max_staleness else None
 
     def _drop(self, number: int, entry_id: str, reason: DropReason) -> None:
         self._finished.add(number)

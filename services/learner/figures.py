@@ -21,8 +21,13 @@ MISMATCH_FIGURES = (
     "outside_band_ratio",
     "ratio_mean",
     "ratio_std",
+    "ratio_max",
     "ess_token",
     "ess_sequence",
+    "surprise_excess",
+    "surprise_excess_error",
+    "surprise_slope",
+    "surprise_correlation",
 )
 BY_STALENESS = ("ratio_histogram", "sequence_ratio_histogram")
 

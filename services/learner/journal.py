@@ -95,6 +95,10 @@ class Journal:
         """One record with its groups, verified. Raises JournalDamaged, also when they were pruned."""
         return read_record(self._path(sequence))
 
+    def settings(self, sequence: int) -> dict[str, Any]:
+        """What a record says of settings; its groups are not read. Raises JournalDamaged."""
+        return read_header(self._path(sequence))[0].settings
+
     def is_pruned(self, sequence: int) -> bool:
         """Whether a record has lost its groups. Raises JournalDamaged."""
         path = self._path(sequence)

@@ -49,6 +49,22 @@ def skips_in_a_row(headers: Sequence[Header]) -> int:
     return count
 
 
+def undone_versions(headers: Sequence[Header]) -> list[range]:
+    """Policy versions whose weights a cut has undone: what was sampled under them is of no use any more.
+
+    The record of the step gone back to names the version that has its weights.
+    """
+    steps: list[Header] = []
+    undone = []
+    for header in headers:
+        if header.kind == "step":
+            steps.append(header)
+        elif header.kind in CUTS and header.step < len(steps):
+            undone.append(range(steps[header.step].policy_version + 1, header.policy_version + 1))
+            del steps[header.step :]
+    return [versions for versions in undone if versions]
+
+
 def finished_numbers(headers: Sequence[Header]) -> dict[str, list[int]]:
     """Outcome ("trained" or a drop reason) -> numbers, over all headers."""
     undone = {n for header in headers if header.kind in CUTS for numbers in header.dropped.values() for n in numbers}

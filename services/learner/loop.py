@@ -11,6 +11,8 @@ the disk is asked whether a newer learner was here. Checkpoints are written besi
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 import structlog
@@ -25,7 +27,9 @@ from services.learner.batch_wait import BatchWait
 from services.learner.books import Books
 from services.learner.checkpoint_writer import CheckpointWriter
 from services.learner.errors import NoSuchCheckpoint, OutOfMemory, WrongFolder, typed_disk_errors
+from services.learner.guarding import Guarding
 from services.learner.journal import Header, Journal
+from services.learner.lineage import undone_versions
 from services.learner.mismatch import MismatchProbe
 from services.learner.publishing import Publisher
 from services.learner.record import Record
@@ -34,6 +38,7 @@ from services.learner.restore import counts_in, cut_draft, restore
 from services.learner.retention import Retention
 from services.learner.samples import Samples, write_gate_curve
 from services.learner.training import Training
+from services.observability.guard_spec import GuardAction
 from services.spec import JobSpec
 from services.store.client import Client
 from services.trajectories.codec import decode_group
@@ -59,8 +64,9 @@ class Learner:
         self._journal = Journal(self._folder.journal)
         self._books = Books(spec, client, self._journal)
         self._attempts = Attempts(self._journal)
-        retention = Retention(self._folder, self._journal, spec.learner)
-        self._writer = CheckpointWriter(retention.save, self._reporter.checkpoint, spec.learner.wait_seconds)
+        self._guarding = Guarding(spec, client)
+        self._retention = Retention(self._folder, self._journal, spec.learner)
+        self._writer = CheckpointWriter(self._retention.save, self._reporter.checkpoint, spec.learner.wait_seconds)
         self._checkpoint_seconds = 0.0
         self._stop = False
         self.phase = "starting"
@@ -96,17 +102,22 @@ class Learner:
         finally:
             self._writer.close(CLOSING_SECONDS)
 
-    def rollback(self, to_step: int) -> None:
-        """Go back to the checkpoint with `to_step` steps; only between steps. Raises NoSuchCheckpoint, Fenced."""
+    def rollback(self, to_step: int, settings: Mapping[str, Any] = MappingProxyType({})) -> None:
+        """Go back to the checkpoint with `to_step` steps; only between steps. Raises NoSuchCheckpoint, Fenced.
+
+        `settings` is what the rollback's record says beside.
+        """
         self._writer.wait()
         path = checkpoint.folder_of(self._folder.checkpoints, to_step)
         found = checkpoint.load(path) if path.exists() else None
         if found is None or to_step >= self.step or not counts_in(self._books.headers)(found):
             kept = [checkpoint.step_of(path) for path in checkpoint.stored(self._folder.checkpoints)]
             raise NoSuchCheckpoint(f"step {to_step} of {self.step}: checkpoints are kept of steps {kept}")
-        header = self._books.cut(cut_draft(self._books.headers, to_step=to_step))
+        draft = cut_draft(self._books.headers, to_step=to_step, settings=settings, policy_version=self.version)
+        header = self._books.cut(draft)
         self._training.load(found)
         checkpoint.newest(self._folder.checkpoints, counts_in(self._books.headers))  # removes what this has undone
+        self._assembler.undone = undone_versions(self._books.headers)
         self._books.assert_training()
         self._publish()
         self._reporter.cut(header)
@@ -128,6 +139,8 @@ class Learner:
         write_gate_curve(self._spec, self._folder.gate)
         self._restore()
         self._publish()
+        if self.step == 0 and self._guarding.may_roll_back:
+            self._checkpoint()
         if self.step == 0 and self._spec.evaluation is not None:
             self._progress.set(self._spec.job_id, evaluation_step=0)
         while self.step < self._spec.learner.steps and not self._stop:
@@ -160,7 +173,9 @@ class Learner:
             drop_uninformative=learner.drop_uninformative_groups,
             vocab_size=self._training.policy.vocab_size,
         )
+        self._assembler.undone = undone_versions(self._books.headers)
         self._wait = BatchWait(self._spec, self._client, self._assembler)
+        self._guarding.recall(self._books, self._reporter.said_of)
         log.info("learner_restored", step=self.step, epoch=self._journal.epoch, records=len(self._books.headers))
 
     def _remind(self) -> None:
@@ -202,20 +217,37 @@ class Learner:
         }
         drift = self._probe.complete(figures["drift"], groups, header.step)
         figures = {**figures, **times, "drift": drift, "epoch": self._journal.epoch, "policy_version": self.version}
+        decision = self._guarding.look(header.step, figures)
+        figures["guard"] = decision.view()
         self._reporter.step(header, figures, tokens=self._training.trainer.state.trained_tokens, replayed=False)
         trainer, self._checkpoint_seconds = self._training.trainer, 0.0
         self._samples.add(header.step, groups[0], trainer.token_log, trainer.watched_advantages)
         if self.step % self._spec.learner.checkpoint_every == 0:
             self._checkpoint()
+        self._obey(decision.action)
+
+    def _obey(self, action: GuardAction | None) -> None:
+        """What the guard asks for that is more than a setting of the next record."""
+        if action == "sync":
+            self._publish()
+        elif action == "pause":
+            self._guarding.pause()
+            self._stop = True
+        elif action == "rollback":
+            self._writer.wait()
+            to_step = self._guarding.refuge(self._folder.checkpoints)
+            if to_step is not None:
+                self.rollback(to_step, self._guarding.roll_back(to_step))
 
     def _settle(self, batch: Batch) -> Header:
-        return self._books.settle(batch, self.step, self.version)
+        return self._books.settle(batch, self.step, self.version, self._guarding.settings())
 
     def _replay_record(self, record: Record) -> None:
         header = record.header
         started = time.time()
         before = result.read(self._journal.result_path(header.sequence))
         figures = self._train(header, [decode_group(payload) for payload in record.payloads])
+        figures["guard"] = self._guarding.take_up(header.settings, header.step, figures).view()
         after = result.read(self._journal.result_path(header.sequence))
         if before is not None and after is not None and (differing := result.differing(before, after)):
             log.warning("replay_differs", step=header.step, fields=differing)
@@ -245,6 +277,7 @@ class Learner:
     def _checkpoint(self) -> None:
         self._enter("checkpointing")
         started = time.time()
+        self._retention.protected = self._guarding.newest_healthy
         self._writer.submit(self._training.snapshot())
         self._checkpoint_seconds = time.time() - started
 

@@ -20,6 +20,7 @@ from services.learner.figures import mismatch_of, with_mismatch
 from services.learner.policy import Policy
 from services.spec import JobSpec
 from sspo_core import RatioDiagnostics
+from sspo_core.counts import surprise_counts
 from sspo_proto.trajectory_pb2 import Group
 
 LOST_AFTER_STEPS = 2
@@ -70,8 +71,11 @@ class MismatchProbe:
             self._policy.load(kept.tensors)
             for batch in micro_batches(rows, self._spec.learner.tokens_per_microbatch, self._policy.layout):
                 moved = batch.to(self._policy.device)
-                logprobs, _ = self._policy.logprobs(moved, self._spec.rollout.temperature)
-                diagnostics.add(logprobs - moved.behaviour_logprobs, moved.mask)
+                logprobs, entropy = self._policy.logprobs(moved, self._spec.rollout.temperature, entropy=True)
+                log_ratio = logprobs - moved.behaviour_logprobs
+                diagnostics.add(log_ratio, moved.mask)
+                if entropy is not None:
+                    diagnostics.count(**surprise_counts(-logprobs - entropy, log_ratio, moved.mask))
         finally:
             self._policy.load(current)
         return mismatch_of(diagnostics.figures(), "probe")

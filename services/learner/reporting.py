@@ -47,6 +47,10 @@ class Reporter:
                 data={"step": done, "train_mean_reward": figures["reward_mean"], "loss": figures["loss"]},
             )
 
+    def said_of(self, step: int) -> dict[str, Any] | None:
+        """The record of a step; None where there is none."""
+        return next((record for record in self._steps.since(self._spec.job_id, step) if record["step"] == step), None)
+
     def checkpoint(self, path: Path) -> None:
         """A checkpoint is durable; records of those that are gone go too."""
         step = step_of(path)

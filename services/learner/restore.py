@@ -8,8 +8,10 @@ for the one that was lost. Too many skips in a row mean that it is not the recor
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
 import structlog
 
@@ -62,9 +64,18 @@ def counts_in(headers: Sequence[Header]) -> Callable[[Snapshot], bool]:
 
 
 def cut_draft(
-    headers: Sequence[Header], *, to_step: int, poison: Sequence[int] = (), causes: Sequence[str] = ()
+    headers: Sequence[Header],
+    *,
+    to_step: int,
+    poison: Sequence[int] = (),
+    causes: Sequence[str] = (),
+    settings: Mapping[str, Any] = MappingProxyType({}),
+    policy_version: int = 0,
 ) -> Draft:
-    """A record that goes back to `to_step`: a `skip` when there is poison, else a `rollback`."""
+    """A record that goes back to `to_step`: a `skip` when there is poison, else a `rollback`.
+
+    `policy_version` is the newest published, where that is known to be newer than what the headers say.
+    """
     undone = [number for header in surviving(headers)[to_step:] for number in header.trained]
     rolled_back = [number for number in undone if number not in set(poison)]
     return Draft(
@@ -72,7 +83,8 @@ def cut_draft(
         step=to_step,
         cursor=max(header.cursor for header in headers),
         dropped={DropReason.POISON.value: poison, DropReason.ROLLED_BACK.value: rolled_back},
-        policy_version=max(header.policy_version for header in headers),
+        settings=settings,
+        policy_version=max(policy_version, *(header.policy_version for header in headers)),
         causes=causes,
     )
 

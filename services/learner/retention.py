@@ -67,6 +67,8 @@ class Retention:
         self._quota = spec.disk_quota_bytes
         self._verified: dict[str, int] = {}
         self._squeezed = False
+        self.protected: int | None = None
+        """Steps of a checkpoint that stays beside the newest ones."""
 
     def save(self, snapshot: Snapshot) -> Path:
         """Write one checkpoint and apply retention. Raises DiskQuota, DiskFull, Fenced, OSError, CheckpointDamaged."""
@@ -97,11 +99,11 @@ class Retention:
     def _retain(self) -> None:
         good: list[Path] = []
         for path in reversed(checkpoint.stored(self._folder.checkpoints)):
-            if len(good) == self._keep:
+            if len(good) >= self._keep and checkpoint.step_of(path) != self.protected:
                 remove_folder(path)
             elif self._is_good(path):
                 good.append(path)
-        if len(good) == self._keep or self._squeezed:
+        if len(good) >= self._keep or self._squeezed:
             self._journal.prune(below=self._verified[good[-1].name] + 1)
 
     def _is_good(self, path: Path) -> bool:

@@ -22,6 +22,7 @@ from services.learner.figures import DriftTable
 from services.learner.policy import Policy
 from services.learner.samples import TokenLog
 from services.spec import JobSpec, corrections_config, derived_seed, objective_config
+from services.trajectories.codec import oldest_step
 from sspo_core import Denominators, LossInputs, LossOutputs, group_advantages, policy_loss
 from sspo_proto.trajectory_pb2 import Group
 
@@ -74,6 +75,7 @@ class Trainer:
             "tokens": tokens,
             "completion_tokens_mean": tokens / max(1, sum(len(group) for group in rows)),
             "staleness_mean": _mean([row.staleness for group in rows for row in group]),
+            "weights_lag_mean": _mean([_weights_lag(group) for group in groups]),
             "staleness_max": max((row.staleness for group in rows for row in group), default=0),
             "drift": drift.figures(),
         }
@@ -201,6 +203,11 @@ def _reward_figures(groups: Sequence[Group]) -> dict[str, float]:
         "reward_std": float(flat.std(unbiased=False)),
         "reward_zero_variance_groups_ratio": sum(len(set(group)) == 1 for group in rewards) / len(rewards),
     }
+
+
+def _weights_lag(group: Group) -> int:
+    """Steps by which the oldest weights that sampled a group were behind those published when it was issued."""
+    return max(0, group.task.issued_step - oldest_step(group))
 
 
 def _mean(values: Sequence[float]) -> float | None:

@@ -1,9 +1,10 @@
 """The drift guard: from a window of figures to what is done about them. Plain functions of plain data.
 
-An alarm begins when the mean of a figure over the window crosses `enter`, and ends when it is back within `leave`. While
-it lasts the job's list of actions is climbed rung by rung, with `cooldown_steps` between two; when it has been over for
-as long, the guard is back at the bottom: what `throttle` tightened is as the job says again, a lowered learning rate
-stays. Same window, state and spec give the same decision, so that a learner that starts again decides as the one before.
+An alarm begins when the mean of a figure over the window crosses `enter`, and ends when it is back within `leave`.
+While it lasts the job's list of actions is climbed rung by rung, with `cooldown_steps` between two. When it has been
+over for as long, the guard is back at the bottom: what `throttle` tightened is as the job says again, a lowered
+learning rate stays. Same window, state and spec give the same decision, so that a learner that starts again decides as
+the one before.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from services.observability.guard_spec import LOW_IS_BAD, GuardAction, GuardFigure, GuardSpec, Limit
+from services.observability.guard_spec import LOW_IS_BAD, GuardAction, GuardFigure, GuardSpec
 
 LOWEST_FACTOR = 1 / 64
 """Below this share of the job's learning rate it is not lowered any more."""
@@ -111,9 +112,9 @@ def decide(window: Sequence[Figures], state: GuardState, spec: GuardSpec) -> Dec
     alarms = tuple(reason.figure for reason in reasons)
     syncing = state.syncing and newest.staleness_max != 0 and not ready
     known = state.model_copy(update={"alarms": alarms, "waited_steps": waited, "syncing": syncing})
-    if full and not reasons:
+    if full:
         known = known.model_copy(update={"best_reward": _best(window, state)})
-    healthy = not reasons and all(_is_healthy(one, known, spec) for one in window)
+    healthy = not reasons and _is_healthy(window, state, spec)
     if reasons and ready:
         action, level = _rung(state, spec, engine_only=alarms == ("mismatch_kl_k3",))
         return Decision(_after(action, level, known, spec), action, reasons, healthy=False)
@@ -179,14 +180,21 @@ def _best(window: Sequence[Figures], state: GuardState) -> float | None:
     return max(known, default=None)
 
 
-def _is_healthy(one: Figures, state: GuardState, spec: GuardSpec) -> bool:
-    """Of a single step, by the limits that end an alarm; what the engine does says nothing about weights."""
-    means = _means([one], state)
-    limits: Mapping[GuardFigure, Limit] = spec.limits()
+def _is_healthy(window: Sequence[Figures], state: GuardState, spec: GuardSpec) -> bool:
+    """Whether each step is within the limits that end an alarm, and the reward, which is noisy, over all of them.
+
+    What an engine does says nothing about weights.
+    """
+    looked_at = [_means([one], GuardState()) for one in window]
+    reward = _means(window, state).get("reward_share")
+    if reward is not None:
+        looked_at.append({"reward_share": reward})
+    limits = {name: limit for name, limit in spec.limits().items() if name != "mismatch_kl_k3"}
     return not any(
-        _beyond(name, means[name], limit.leave)
-        for name, limit in limits.items()
-        if name in means and name != "mismatch_kl_k3"
+        _beyond(name, value, limits[name].leave)
+        for means in looked_at
+        for name, value in means.items()
+        if name in limits
     )
 
 

@@ -26,9 +26,9 @@ REWARD_SHARE = Threshold(0.5, 0.7)
 """Of the best mean reward that any window of the job had."""
 
 # --- what moves the policy
-WITHIN_STEP_KL_K3 = 0.005
+WITHIN_STEP_KL_K3 = 0.01
 """k3 that one update adds to tokens of the same staleness: above it a learning rate is too high. A job that learns well
-has a few 1e-4."""
+has 1e-4 to 3e-3."""
 PER_STEP_KL_K3 = 0.02
 """k3 that one step of staleness adds, for jobs with one update a step."""
 STALE_STEPS = 4.0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import json
 import time
 from collections.abc import AsyncIterator, Iterator
@@ -13,6 +14,7 @@ from fastapi.responses import StreamingResponse
 
 from services.api.bodies import JsonBody, parse
 from services.api.dependencies import Service, Svc
+from services.api.explanation import explanation
 from services.api.looks import gate_of, samples_of
 from services.api.schemas import Scale
 from services.api.views import event_view, ledger_view, page, streams_view, worker_view
@@ -94,6 +96,12 @@ def job_metrics(
         {"step": record["step"], "values": _select(record, name)} for record in service.steps.since(job_id, since)
     ]
     return {"object": "list", "data": series, "has_more": False}
+
+
+@router.get("/jobs/{job_id}/explain")
+def explain_job(service: Svc, job_id: str) -> dict[str, Any]:
+    """What the figures mean now, in words, the gravest first."""
+    return {"object": "x.explanation", "data": [dataclasses.asdict(one) for one in explanation(service, job_id)]}
 
 
 @router.get("/jobs/{job_id}/evaluations")

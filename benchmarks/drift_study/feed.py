@@ -1,0 +1,125 @@
+"""Dispatcher, rollout worker and reward worker of one job in one thread, around an engine of `engines`.
+
+They work only while the learner waits for its batch, so that a run follows from its seeds. Everything else is the
+product's: how many groups may be issued (the guard's window included), numbers, streams, published weights.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from benchmarks.drift_study.engines import StudyEngine
+from benchmarks.gate_study.sampler import Question
+from services.controller.capacity import capacity, paced
+from services.spec import JobSpec, derived_seed
+from services.store.client import Client
+from services.trajectories import streams
+from services.trajectories.codec import SCHEMA_VERSION, encode, ints
+from services.trajectories.ledger import Ledger
+from services.trajectories.progress import Progress, ProgressRecord
+from services.trajectories.streams import PROMPTS, SCORED, Stage
+from sspo_proto.trajectory_pb2 import PromptTask, Sampling
+
+POLL_SECONDS = 0.01
+
+
+class Feed:
+    """`rows` are token ids [N, T] of questions with their answers, which begin at `start`."""
+
+    def __init__(
+        self,
+        spec: JobSpec,
+        client: Client,
+        engine: StudyEngine,
+        rows: Tensor,
+        start: int,
+        seen: Callable[[int, dict[str, Tensor]], None] = lambda step, tensors: None,
+    ) -> None:
+        """`seen` is told of weights as the learner waits for their first batch: step and tensors."""
+        self._spec, self._client, self._engine, self._rows, self._start = spec, client, engine, rows, start
+        self._seen = seen
+        self._progress, self._ledger = Progress(client), Ledger(client)
+        self._stage = Stage(client, spec.job_id, PROMPTS, SCORED, "engine")
+        self._ended = threading.Event()
+        self._told = 0
+        self.error: BaseException | None = None
+        self._thread = threading.Thread(target=self._run, daemon=True, name="feed")
+
+    def __enter__(self) -> Feed:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *about: Any) -> None:
+        self._ended.set()
+        self._thread.join(60)
+        if self.error is not None:
+            raise RuntimeError("the feed ended with an error") from self.error
+
+    def _run(self) -> None:
+        try:
+            while not self._ended.wait(POLL_SECONDS):
+                known = self._progress.read(self._spec.job_id)
+                if known.phase == "waiting_for_batch" and known.policy_version:
+                    self._serve(known)
+        except BaseException as error:  # noqa: BLE001 — the thread's boundary: whoever leaves the block gets it
+            self.error = error
+
+    def _serve(self, known: ProgressRecord) -> None:
+        self._engine.load(Path(known.published_path))
+        newest = self._engine.newest
+        if self._told != newest.version:
+            self._told = newest.version
+            self._seen(newest.step, newest.tensors)
+        self._dispatch(known)
+        entries = []
+        while (entry := self._stage.take()) is not None:
+            entries.append(entry)
+        if not entries:
+            return
+        asked = [self._question(entry.number) for entry in entries]
+        generator = torch.Generator().manual_seed(derived_seed(self._spec.seed, "draw", entries[0].number))
+        for entry, group in zip(entries, self._engine.sample(asked, generator), strict=True):
+            group.task.job_id, group.task.group_number = self._spec.job_id, entry.number
+            group.task.issued_step = entry.step
+            group.rollout_worker = "engine"
+            self._stage.hand_over(entry, encode(group), self._engine.used.step)
+
+    def _dispatch(self, known: ProgressRecord) -> None:
+        ledger = self._ledger.snapshot(self._spec.job_id)
+        room = capacity(
+            paced(self._spec.learner, known.staleness_window),
+            next_step=known.next_step,
+            published_step=known.published_step,
+            trained=ledger.trained,
+            in_flight=ledger.in_flight,
+        )
+        first = streams.cursor(self._client, self._spec.job_id)
+        missing = self._spec.learner.batch_size - ledger.in_flight
+        for number in range(first, first + min(room, max(0, missing))):
+            payload = encode(self._task(number, known.published_step))
+            streams.dispatch(self._client, self._spec.job_id, number, payload, known.published_step)
+
+    def _task(self, number: int, step: int) -> PromptTask:
+        rollout = self._spec.rollout
+        sampling = Sampling(
+            temperature=rollout.temperature, max_tokens=rollout.max_tokens, group_size=rollout.group_size, seed=number
+        )
+        return PromptTask(
+            schema_version=SCHEMA_VERSION,
+            job_id=self._spec.job_id,
+            group_number=number,
+            prompt_token_ids=ints(self._question(number).prompt),
+            item_json="{}",
+            sampling=sampling,
+            issued_step=step,
+        )
+
+    def _question(self, number: int) -> Question:
+        row: list[int] = self._rows[derived_seed(self._spec.seed, "question", number) % len(self._rows)].tolist()
+        return Question(row[: self._start], row[self._start :])

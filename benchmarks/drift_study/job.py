@@ -1,0 +1,190 @@
+"""One job of the study: the product's learner on sums, fed by an engine that may have a fault; what came of it."""
+
+from __future__ import annotations
+
+import copy
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from benchmarks.drift_study.engines import NO_FAULT, Fault, StudyEngine
+from benchmarks.drift_study.feed import Feed
+from benchmarks.gate_study.starter import questions
+from services.cli.demo.starter import accuracy, encode
+from services.layout import Layout
+from services.learner.loop import Learner
+from services.observability.explain import explain
+from services.spec import ExtensionSpec, JobSpec
+from services.store.client import Client, connect
+from services.store.events import Events
+from services.store.jobs import JobRecord, Jobs
+from services.store.steps import Steps
+from services.store.transitions import Status
+from services.trajectories import streams
+from tests.support.redis_server import RedisServer
+
+MODEL = "starter"
+GROUPS, GROUP_SIZE, UPDATES, MAX_TOKENS = 32, 8, 2, 4
+LEARNING_RATE = 3e-4
+WARMUP_UPDATES = 5
+HELD_OUT = 256
+
+
+@dataclass(frozen=True)
+class Run:
+    """What decides a run."""
+
+    name: str
+    seed: int = 1
+    steps: int = 60
+    learning_rate: float = LEARNING_RATE
+    updates_per_step: int = UPDATES
+    max_staleness: int = 0
+    fault: Fault = NO_FAULT
+    guard: Mapping[str, Any] = field(default_factory=dict)
+    checkpoint_every: int = 5
+    evaluate_every: int = 2
+
+
+def spec_of(run: Run) -> JobSpec:
+    """The job that the learner is given."""
+    body = ExtensionSpec.model_validate(
+        {
+            "rollout": {"group_size": GROUP_SIZE, "max_tokens": MAX_TOKENS, "temperature": 1.0},
+            "learner": {
+                "steps": run.steps,
+                "batch_size": GROUPS,
+                "updates_per_step": run.updates_per_step,
+                "learning_rate": run.learning_rate,
+                "warmup_steps": WARMUP_UPDATES,
+                "max_staleness": run.max_staleness,
+                "synchronous": run.max_staleness == 0,
+                "checkpoint_every": run.checkpoint_every,
+            },
+            "guard": run.guard,
+        }
+    )
+    return JobSpec(
+        job_id=f"ftjob-{run.name}-{run.seed}",
+        model=MODEL,
+        training_file="sums",
+        seed=run.seed,
+        grader={},
+        objective=body.objective,
+        rollout=body.rollout,
+        learner=body.learner,
+        reward=body.reward,
+        guard=body.guard,
+    )
+
+
+@dataclass
+class Outcome:
+    """What came of a run: plain data."""
+
+    run: str
+    seed: int
+    ended: str
+    """"finished", "drained", or the error that ended it."""
+    curve: list[tuple[int, float]]
+    """(step, held-out reward) in the order in which it was measured."""
+    records: list[dict[str, Any]]
+    events: list[str]
+    findings: dict[str, int]
+    """Finding → first step at which it was said."""
+    seconds: float
+
+    @property
+    def best(self) -> float:
+        return max((value for _, value in self.curve), default=0.0)
+
+    @property
+    def last(self) -> float:
+        return self.curve[-1][1] if self.curve else 0.0
+
+    @property
+    def collapsed(self) -> bool:
+        """Below half of its best at the end."""
+        return self.last < 0.5 * self.best
+
+
+def play(run: Run, client: Client, layout: Layout) -> Outcome:
+    """Train the job to its end on this thread. The model lies in `layout` under `MODEL`."""
+    spec, began = spec_of(run), time.monotonic()
+    Jobs(client).create(
+        JobRecord(
+            id=spec.job_id,
+            status=Status.RUNNING,
+            created_at=int(time.time()),
+            request={"model": MODEL},
+            spec=spec,
+            rollout_workers=1,
+            reward_workers=1,
+        )
+    )
+    streams.prepare(client, spec.job_id)
+    model, rows, held_out, start = materials(layout.model(MODEL))
+    curve: list[tuple[int, float]] = []
+    judge = copy.deepcopy(model)
+
+    def seen(step: int, tensors: dict[str, Tensor]) -> None:
+        if step % run.evaluate_every == 0:
+            judge.load_state_dict(tensors)
+            curve.append((step, accuracy(judge, held_out, start).sampled))
+
+    engine = StudyEngine(model, GROUP_SIZE, MAX_TOKENS, run.fault)
+    learner = Learner(spec, client, layout)
+    with Feed(spec, client, engine, rows, start, seen):
+        ended = learner.run()
+    if ended == "finished":
+        engine.load(max((layout.job(spec.job_id).weights).glob("v*")))
+        seen(engine.newest.step - engine.newest.step % run.evaluate_every, engine.newest.tensors)
+    records = Steps(client, layout).since(spec.job_id)
+    events = [event.message for event in Events(client).list(spec.job_id, limit=1000)[0] if event.level != "info"]
+    found = named(spec, records)
+    return Outcome(run.name, run.seed, ended, curve, records, events[::-1], found, time.monotonic() - began)
+
+
+def named(spec: JobSpec, records: list[dict[str, Any]]) -> dict[str, int]:
+    """Every finding that an explanation would have shown in the course of the job, with its first step."""
+    found: dict[str, int] = {}
+    for end in range(1, len(records) + 1):
+        for finding in explain(spec, records[:end]):
+            found.setdefault(finding.name, records[end - 1]["step"])
+    return found
+
+
+def materials(folder: Path) -> tuple[Any, Tensor, Tensor, int]:
+    """The model, token ids to train on and held out, and where answers begin."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    torch.set_num_threads(1)
+    tokenizer, data = AutoTokenizer.from_pretrained(folder), questions()
+    train, start = encode(tokenizer, data.train)
+    spread = [data.validation[index * len(data.validation) // HELD_OUT] for index in range(HELD_OUT)]
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+    return model, train, encode(tokenizer, spread)[0], start
+
+
+@contextmanager
+def workplace(model: Path) -> Iterator[tuple[Client, Layout]]:
+    """A Redis and a data folder with the model, for as long as the block lasts."""
+    with tempfile.TemporaryDirectory(prefix="drift-") as folder:
+        server = RedisServer(Path(folder))
+        server.start()
+        try:
+            layout = Layout(Path(folder) / "data")
+            layout.models.mkdir(parents=True)
+            (layout.models / MODEL).symlink_to(model.resolve())
+            client = connect(server.url)
+            yield client, layout
+            client.close()
+        finally:
+            server.kill()

@@ -1,0 +1,43 @@
+"""A job's explanation: the rules of `services.observability.explain` over what the store says now."""
+
+from __future__ import annotations
+
+import time
+
+from services.api.dependencies import Service
+from services.observability.explain import explain
+from services.observability.findings import Finding, Surroundings
+from services.store.jobs import JobRecord
+
+LOOK_BACK_STEPS = 200
+"""Steps in which the best reward is looked for."""
+
+
+def explanation(service: Service, job_id: str) -> list[Finding]:
+    """Findings, the gravest first. Raises JobNotFound."""
+    record = service.jobs.get(job_id)
+    latest = service.steps.latest(job_id) or {"step": 0}
+    records = service.steps.since(job_id, max(0, latest["step"] - LOOK_BACK_STEPS))
+    return explain(record.spec, records, surroundings(service, record))
+
+
+def surroundings(service: Service, record: JobRecord) -> Surroundings:
+    """Queues, workers and counts of a job."""
+    ledger = service.ledger.snapshot(record.id)
+    progress = service.progress.read(record.id)
+    tallies = service.tallies.read(record.id)
+    waiting = record.waiting_for
+    return Surroundings(
+        status=record.status.value,
+        waits_for=waiting.what if waiting else "",
+        waited_seconds=time.time() - waiting.since if waiting else 0.0,
+        policy_version=progress.policy_version,
+        in_streams=ledger.in_streams,
+        issued=ledger.issued,
+        dropped=ledger.dropped,
+        trained_tokens=progress.trained_tokens,
+        wasted_tokens=tallies.wasted_tokens,
+        dead_letters=tallies.dead_letters,
+        canary_failures=tallies.canary_failures,
+        workers=service.registry.list(record.id),
+    )

@@ -1,0 +1,193 @@
+"""The guard in the learner: what it decides becomes settings of the next record, or something done between two steps.
+
+Window and state are written into the settings of every record and of a rollback, so that a learner that starts again
+knows what the one before knew. A record is trained with the settings written in it, so a replay gives the same bits
+whatever the guard does later. What a throttle tightens is how far groups are issued ahead: those already under way are
+trained, since throwing them away would waste them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import structlog
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from services.learner import checkpoint
+from services.learner.books import Books
+from services.learner.lineage import surviving
+from services.learner.training import settings_of
+from services.observability.guard import (
+    Decision,
+    Figures,
+    GuardState,
+    checkpointed,
+    decide,
+    nowhere_to_go,
+    rolled_back,
+)
+from services.spec import JobSpec, LearnerSpec
+from services.store.client import Client
+from services.store.events import Events
+from services.store.jobs import Jobs
+from services.store.transitions import PAUSE, IllegalTransition
+from services.trajectories.progress import Progress
+
+log = structlog.get_logger()
+
+BY = "guard"
+NO_WINDOW = -1
+"""Of `staleness_window` in Redis: as the job says."""
+
+
+class Watch(BaseModel):
+    """What the guard knows after a step: the part of a record's settings under "guard"."""
+
+    model_config = ConfigDict(frozen=True)
+
+    window: tuple[Figures, ...] = ()
+    state: GuardState = GuardState()
+
+    @classmethod
+    def of(cls, settings: Mapping[str, Any]) -> Watch:
+        """From a record; empty where it says nothing, or is of a version whose guard was another."""
+        try:
+            return cls.model_validate(settings.get("guard", {}))
+        except ValidationError as error:
+            log.warning("guard_state_unknown", reason=str(error.errors()[0]["loc"]))
+            return cls()
+
+
+class Guarding:
+    """Watches one job's steps for as long as its learner lives."""
+
+    def __init__(self, spec: JobSpec, client: Client) -> None:
+        self._spec = spec
+        self._progress = Progress(client)
+        self._events = Events(client)
+        self._jobs = Jobs(client)
+        self.watch = Watch()
+
+    @property
+    def on(self) -> bool:
+        return bool(self._spec.guard.actions)
+
+    @property
+    def may_roll_back(self) -> bool:
+        """Whether checkpoints are for more than a restart."""
+        return "rollback" in self._spec.guard.actions
+
+    @property
+    def newest_healthy(self) -> int | None:
+        """Steps of the checkpoint that a rollback would go to, if it is kept; None where there are no rollbacks."""
+        return max(self.watch.state.healthy, default=0) if self.may_roll_back else None
+
+    def settings(self) -> dict[str, Any]:
+        """What the next record says: the settings in effect, and what the guard knows."""
+        return settings_of(in_effect(self._spec, self.watch.state)) | self._own()
+
+    def recall(self, books: Books, said_of: Callable[[int], Mapping[str, Any] | None]) -> None:
+        """Know what the learner before knew: from the newest record that says it, and from its step if that counts."""
+        newest = next((one for one in reversed(books.headers) if one.kind in ("step", "rollback")), None)
+        if newest is not None:
+            steps = surviving(books.headers)
+            counts = newest.kind == "step" and bool(steps) and steps[-1].sequence == newest.sequence
+            figures = said_of(newest.step) if counts else None
+            if figures is None:
+                self.watch = Watch.of(books.journal.settings(newest.sequence))
+            else:
+                self.take_up(books.journal.settings(newest.sequence), newest.step, figures)
+        elif self.may_roll_back:
+            self.watch = Watch(state=checkpointed(self.watch.state, 0))
+        self.announce()
+
+    def take_up(self, settings: Mapping[str, Any], step: int, figures: Mapping[str, Any]) -> Decision:
+        """Decide once more after a step whose record has these settings.
+
+        Nothing is done a second time: a rollback that was cut off is decided again after the next step.
+        """
+        self.watch = Watch.of(settings)
+        return self._advance(step, figures)
+
+    def look(self, step: int, figures: Mapping[str, Any]) -> Decision:
+        """Decide after a step was trained."""
+        decision = self._advance(step, figures)
+        self._tell(step, decision)
+        self.announce()
+        return decision
+
+    def announce(self) -> None:
+        """Tell the dispatcher how far ahead it may issue."""
+        learner = in_effect(self._spec, self.watch.state).learner
+        window = NO_WINDOW if learner.max_staleness == self._spec.learner.max_staleness else learner.max_staleness
+        self._progress.set(self._spec.job_id, staleness_window=window)
+
+    def refuge(self, checkpoints: Path) -> int | None:
+        """The newest healthy checkpoint that is kept, by its steps; without one the rung is left out."""
+        kept = {checkpoint.step_of(path) for path in checkpoint.stored(checkpoints)}
+        found = max(kept & set(self.watch.state.healthy), default=None)
+        if found is None:
+            self._say("The guard would go back, but no healthy checkpoint is kept", {"action": "rollback"})
+            self.watch = self.watch.model_copy(update={"state": nowhere_to_go(self.watch.state)})
+        return found
+
+    def roll_back(self, to_step: int) -> dict[str, Any]:
+        """Know that training goes back; answers what the rollback's record says."""
+        self.watch = Watch(state=rolled_back(self.watch.state, to_step, self._spec.guard))
+        self.announce()
+        return self._own()
+
+    def pause(self) -> None:
+        """Ask for a pause, as a person would."""
+        try:
+            self._jobs.act(self._spec.job_id, PAUSE, by=BY, message="The guard pauses the job: see its last warnings")
+        except IllegalTransition as error:  # a person was faster, for example with a cancel
+            log.info("pause_refused", current=str(error.current))
+
+    def _own(self) -> dict[str, Any]:
+        return {"guard": self.watch.model_dump()} if self.on else {}
+
+    def _advance(self, step: int, figures: Mapping[str, Any]) -> Decision:
+        guard, learner = self._spec.guard, self._spec.learner
+        if not self.on:
+            return Decision(self.watch.state)
+        window = (*self.watch.window, Figures.of(step, figures))[-guard.window_steps :]
+        decision = decide(window, self.watch.state, guard)
+        state = decision.state
+        if decision.healthy and (step + 1) % learner.checkpoint_every == 0:
+            state = checkpointed(state, step + 1)
+        self.watch = Watch(window=() if decision.action == "pause" else window, state=state)
+        return decision
+
+    def _tell(self, step: int, decision: Decision) -> None:
+        if decision.action is not None:
+            because = "; ".join(str(reason) for reason in decision.reasons)
+            said = {"action": decision.action, **decision.view()}
+            self._say(f"Guard, step {step + 1}: {decision.action}, because {because}", said)
+        elif decision.calmed:
+            self._say(f"Guard, step {step + 1}: the alarm is over", decision.view(), level="info")
+
+    def _say(self, text: str, data: dict[str, Any], *, level: Any = "warn") -> None:
+        self._events.add(self._spec.job_id, text, level=level, data={"guard": data})
+
+
+def in_effect(spec: JobSpec, state: GuardState) -> JobSpec:
+    """The job with what the guard has changed."""
+    learner = spec.learner
+    changes: dict[str, Any] = {}
+    if state.learning_rate_factor < 1.0:
+        changes["learning_rate"] = learner.learning_rate * state.learning_rate_factor
+    if state.throttled:
+        changes |= {
+            "max_staleness": learner.max_staleness // 2,
+            "updates_per_step": max(1, learner.updates_per_step // 2),
+        }
+    if state.syncing:
+        changes["max_staleness"] = 0
+    return spec.model_copy(update={"learner": _changed(learner, changes)}) if changes else spec
+
+
+def _changed(learner: LearnerSpec, changes: dict[str, Any]) -> LearnerSpec:
+    return LearnerSpec.model_validate(learner.model_dump() | changes)
