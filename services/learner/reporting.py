@@ -16,7 +16,9 @@ from services.spec import JobSpec
 from services.store.client import Client
 from services.store.events import Events
 from services.store.steps import Checkpoints, Steps
+from services.trajectories.ledger import DropReason
 from services.trajectories.progress import Progress
+from services.trajectories.tallies import Tallies
 
 
 class Reporter:
@@ -24,6 +26,7 @@ class Reporter:
 
     def __init__(self, spec: JobSpec, client: Client, layout: Layout) -> None:
         self._spec = spec
+        self._client = client
         self._progress = Progress(client)
         self._steps = Steps(client, layout)
         self._events = Events(client)
@@ -73,6 +76,9 @@ class Reporter:
             undone = sum(len(numbers) for numbers in header.dropped.values())
             text = f"Training was rolled back to step {header.step}; {undone} groups are dropped as rolled_back"
         self._events.add(self._spec.job_id, text, level="warn")
+        undone_tokens = sum(int(record["tokens"]) for record in self._steps.since(self._spec.job_id, header.step))
+        if undone_tokens:
+            Tallies(self._client).waste(self._spec.job_id, DropReason.ROLLED_BACK, undone_tokens)
 
     def replay_differs(self, header: Header, fields: list[str]) -> None:
         """A replay of a step did not give the bits that were recorded."""
