@@ -9,7 +9,7 @@ TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 PIP := $(BIN)/pip --disable-pip-version-check -q
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up test chaos lint format bench-core bench gate-study soak proto clean
+.PHONY: help setup demo up test chaos lint format bench-core bench gate-study drift-study soak proto clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 12
@@ -58,6 +58,9 @@ soak: $(READY)  ## half an hour of one calm job: memory, descriptors, what Redis
 
 gate-study: $(READY)  ## how the default gate was chosen: missing runs, tables, figures
 	$(BIN)/python -m benchmarks.gate_study
+
+drift-study: $(READY)  ## five ways in which a job goes wrong, and what names and cures them: missing runs, table, figures
+	$(BIN)/python -m benchmarks.drift_study
 
 proto: $(READY)  ## generate the messages of proto/
 	$(BIN)/python -m grpc_tools.protoc -Iproto --python_out=proto --pyi_out=proto proto/sspo_proto/trajectory.proto

@@ -66,6 +66,16 @@ class JobFolder:
         return self.root / "gate.json"
 
     @property
+    def tensorboard(self) -> Path:
+        """Event files, for jobs that ask for them."""
+        return self.root / "tensorboard"
+
+    @property
+    def wandb(self) -> Path:
+        """Runs for Weights & Biases, for jobs that ask for them."""
+        return self.root / "wandb"
+
+    @property
     def spec(self) -> Path:
         """The job as its learner took it, for whoever reads the journal without Redis."""
         return self.root / "spec.json"

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from benchmarks.gate_study.sampler import Question, Sampler, Snapshot
+from benchmarks.gate_study.sampler import Grade, Question, Sampler, Snapshot, exact
 from services.weights.file_store import read_manifest
 from services.weights.fingerprint import read_verified
 from services.weights.manifest import TENSORS_FILE
@@ -44,8 +44,8 @@ NO_FAULT = Fault()
 class FaultySampler(Sampler):
     """Draws as its fault says."""
 
-    def __init__(self, model: Any, group_size: int, max_tokens: int, fault: Fault) -> None:
-        super().__init__(model.bfloat16() if fault.bfloat16 else model, group_size, max_tokens)
+    def __init__(self, model: Any, group_size: int, max_tokens: int, fault: Fault, grade: Grade = exact) -> None:
+        super().__init__(model.bfloat16() if fault.bfloat16 else model, group_size, max_tokens, grade)
         self._fault = fault
 
     def distribution(self, logits: Tensor) -> Tensor:
@@ -85,8 +85,8 @@ class Version:
 class StudyEngine:
     """Loads what the learner publishes, samples groups, and labels them with the weights it really used."""
 
-    def __init__(self, model: Any, group_size: int, max_tokens: int, fault: Fault) -> None:
-        self._sampler = FaultySampler(copy.deepcopy(model), group_size, max_tokens, fault)
+    def __init__(self, model: Any, group_size: int, max_tokens: int, fault: Fault, grade: Grade = exact) -> None:
+        self._sampler = FaultySampler(copy.deepcopy(model), group_size, max_tokens, fault, grade)
         self._known: deque[Version] = deque(maxlen=fault.late_steps + 1)
 
     @property

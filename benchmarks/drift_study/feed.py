@@ -20,13 +20,14 @@ from services.controller.capacity import capacity, paced
 from services.spec import JobSpec, derived_seed
 from services.store.client import Client
 from services.trajectories import streams
-from services.trajectories.codec import SCHEMA_VERSION, encode, ints
+from services.trajectories.codec import SCHEMA_VERSION, decode_group, encode, ints, read_ints
 from services.trajectories.ledger import Ledger
 from services.trajectories.progress import Progress, ProgressRecord
-from services.trajectories.streams import PROMPTS, SCORED, Stage
+from services.trajectories.streams import PROMPTS, SCORED, TRAJECTORIES, Entry, Stage
 from sspo_proto.trajectory_pb2 import PromptTask, Sampling
 
 POLL_SECONDS = 0.01
+LEASE_SECONDS = 30.0
 
 
 class Feed:
@@ -40,12 +41,15 @@ class Feed:
         rows: Tensor,
         start: int,
         seen: Callable[[int, dict[str, Tensor]], None] = lambda step, tensors: None,
+        neighbour: Callable[[], bool] = lambda: False,
     ) -> None:
-        """`seen` is told of weights as the learner waits for their first batch: step and tensors."""
+        """`seen` is told of weights as the learner waits for their first batch: step and tensors. While `neighbour`
+        says that another worker lives, half of every batch is left to it."""
         self._spec, self._client, self._engine, self._rows, self._start = spec, client, engine, rows, start
-        self._seen = seen
+        self._seen, self._neighbour, self._taken = seen, neighbour, 0
         self._progress, self._ledger = Progress(client), Ledger(client)
         self._stage = Stage(client, spec.job_id, PROMPTS, SCORED, "engine")
+        self._grading = Stage(client, spec.job_id, TRAJECTORIES, SCORED, "grader")
         self._ended = threading.Event()
         self._told = 0
         self.error: BaseException | None = None
@@ -74,12 +78,11 @@ class Feed:
         self._engine.load(Path(known.published_path))
         newest = self._engine.newest
         if self._told != newest.version:
-            self._told = newest.version
+            self._told, self._taken = newest.version, 0
             self._seen(newest.step, newest.tensors)
         self._dispatch(known)
-        entries = []
-        while (entry := self._stage.take()) is not None:
-            entries.append(entry)
+        self._grade()
+        entries = self._take()
         if not entries:
             return
         asked = [self._question(entry.number) for entry in entries]
@@ -90,8 +93,29 @@ class Feed:
             group.rollout_worker = "engine"
             self._stage.hand_over(entry, encode(group), self._engine.used.step)
 
+    def _take(self) -> list[Entry]:
+        alone = not self._neighbour()
+        most = self._spec.learner.batch_size // (1 if alone else 2)
+        entries = self._stage.take_over(LEASE_SECONDS) if alone else []
+        while (alone or self._taken < most) and (entry := self._stage.take()) is not None:
+            entries.append(entry)
+            self._taken += 1
+        return entries
+
+    def _grade(self) -> None:
+        """What the neighbour sampled."""
+        while (entry := self._grading.take()) is not None:
+            group = decode_group(entry.payload)
+            answer = self._question(entry.number).answer
+            for trajectory in group.trajectories:
+                right = read_ints(trajectory.completion_token_ids).tolist() == answer
+                trajectory.reward.value = float(right)
+            self._grading.hand_over(entry, encode(group), entry.step)
+
     def _dispatch(self, known: ProgressRecord) -> None:
         ledger = self._ledger.snapshot(self._spec.job_id)
+        if self._progress.read(self._spec.job_id).next_step != known.published_step:
+            return  # the batch was taken meanwhile: what is issued now would be sampled a step too early
         room = capacity(
             paced(self._spec.learner, known.staleness_window),
             next_step=known.next_step,
@@ -108,7 +132,10 @@ class Feed:
     def _task(self, number: int, step: int) -> PromptTask:
         rollout = self._spec.rollout
         sampling = Sampling(
-            temperature=rollout.temperature, max_tokens=rollout.max_tokens, group_size=rollout.group_size, seed=number
+            temperature=rollout.temperature,
+            max_tokens=rollout.max_tokens,
+            group_size=rollout.group_size,
+            seed=derived_seed(self._spec.seed, "sampling", number),
         )
         return PromptTask(
             schema_version=SCHEMA_VERSION,

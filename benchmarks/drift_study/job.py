@@ -16,11 +16,14 @@ from torch import Tensor
 
 from benchmarks.drift_study.engines import NO_FAULT, Fault, StudyEngine
 from benchmarks.drift_study.feed import Feed
+from benchmarks.drift_study.stale import WORKER, StaleWorker
 from benchmarks.gate_study.starter import questions
 from services.cli.demo.starter import accuracy, encode
 from services.layout import Layout
+from services.learner.journal import Journal
 from services.learner.loop import Learner
 from services.observability.explain import explain
+from services.observability.findings import Surroundings
 from services.spec import ExtensionSpec, JobSpec
 from services.store.client import Client, connect
 from services.store.events import Events
@@ -28,6 +31,9 @@ from services.store.jobs import JobRecord, Jobs
 from services.store.steps import Steps
 from services.store.transitions import Status
 from services.trajectories import streams
+from services.trajectories.codec import decode_group
+from services.trajectories.tallies import Tallies
+from sspo_proto.trajectory_pb2 import Group
 from tests.support.redis_server import RedisServer
 
 MODEL = "starter"
@@ -49,6 +55,8 @@ class Run:
     max_staleness: int = 0
     fault: Fault = NO_FAULT
     guard: Mapping[str, Any] = field(default_factory=dict)
+    stale_worker: bool = False
+    """A second engine, in a rollout worker of the product, never loads what it is given."""
     checkpoint_every: int = 5
     evaluate_every: int = 2
 
@@ -97,6 +105,9 @@ class Outcome:
     """(step, held-out reward) in the order in which it was measured."""
     records: list[dict[str, Any]]
     events: list[str]
+    """Warnings and errors."""
+    trained_of_stale: int
+    """Groups that were trained, of those that the stale worker sampled under weights it did not have."""
     findings: dict[str, int]
     """Finding → first step at which it was said."""
     seconds: float
@@ -141,22 +152,54 @@ def play(run: Run, client: Client, layout: Layout) -> Outcome:
 
     engine = StudyEngine(model, GROUP_SIZE, MAX_TOKENS, run.fault)
     learner = Learner(spec, client, layout)
-    with Feed(spec, client, engine, rows, start, seen):
+    stale = StaleWorker(spec, client, copy.deepcopy(model)) if run.stale_worker else None
+    with Feed(spec, client, engine, rows, start, seen, neighbour=lambda: stale is not None and stale.alive):
+        if stale is not None:
+            stale.start()
         ended = learner.run()
+        if stale is not None:
+            stale.stop()
     if ended == "finished":
         engine.load(max((layout.job(spec.job_id).weights).glob("v*")))
         seen(engine.newest.step - engine.newest.step % run.evaluate_every, engine.newest.tensors)
     records = Steps(client, layout).since(spec.job_id)
     events = [event.message for event in Events(client).list(spec.job_id, limit=1000)[0] if event.level != "info"]
-    found = named(spec, records)
-    return Outcome(run.name, run.seed, ended, curve, records, events[::-1], found, time.monotonic() - began)
+    found = named(spec, records, Tallies(client).read(spec.job_id).canary_failures)
+    return Outcome(
+        run=run.name,
+        seed=run.seed,
+        ended=ended,
+        curve=curve,
+        records=records,
+        events=events[::-1],
+        trained_of_stale=_trained_of_stale(layout, spec),
+        findings=found,
+        seconds=time.monotonic() - began,
+    )
 
 
-def named(spec: JobSpec, records: list[dict[str, Any]]) -> dict[str, int]:
+def _trained_of_stale(layout: Layout, spec: JobSpec) -> int:
+    """By the journal: its groups name worker and version; the worker's first version was loaded as it should."""
+    journal = Journal(layout.job(spec.job_id).journal)
+    found = 0
+    for header in list(journal.headers()):
+        if header.kind == "step" and not journal.is_pruned(header.sequence):
+            groups = [decode_group(payload) for payload in journal.read(header.sequence).payloads]
+            found += sum(group.rollout_worker == WORKER and newest_version(group) > 1 for group in groups)
+    return found
+
+
+def newest_version(group: Group) -> int:
+    """Of all its tokens."""
+    return max(span.version for trajectory in group.trajectories for span in trajectory.version_spans)
+
+
+def named(spec: JobSpec, records: list[dict[str, Any]], canary_failures: int = 0) -> dict[str, int]:
     """Every finding that an explanation would have shown in the course of the job, with its first step."""
     found: dict[str, int] = {}
     for end in range(1, len(records) + 1):
-        for finding in explain(spec, records[:end]):
+        around = Surroundings(canary_failures=canary_failures if end == len(records) else 0)
+        for finding in explain(spec, records[:end], around):
             found.setdefault(finding.name, records[end - 1]["step"])
     return found
 

@@ -7,7 +7,7 @@ that was drawn from. A completion ends with its end token or at `max_tokens`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,11 +34,20 @@ class Snapshot:
     tensors: Mapping[str, Tensor]
 
 
+def exact(question: Question, tokens: Sequence[int]) -> float:
+    """1 for the right answer."""
+    return float(list(tokens) == question.answer)
+
+
+Grade = Callable[[Question, Sequence[int]], float]
+
+
 class Sampler:
     """A model of its own, so that sampling never touches the policy that is trained."""
 
-    def __init__(self, model: Any, group_size: int, max_tokens: int) -> None:
+    def __init__(self, model: Any, group_size: int, max_tokens: int, grade: Grade = exact) -> None:
         self._model = model
+        self._grade = grade
         self._group_size = group_size
         self._max_tokens = max_tokens
         self._end = int(model.config.eos_token_id)
@@ -97,5 +106,5 @@ class Sampler:
             loss_mask=mask([1] * length),
             version_spans=[VersionSpan(version=step, step=step, start=0, end=length)],
             stop_reason="stop" if ended else "length",
-            reward=Reward(value=float(tokens[:length] == question.answer)),
+            reward=Reward(value=self._grade(question, tokens[:length])),
         )

@@ -18,6 +18,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from services.api.dependencies import Service
+from services.api.explanation import explained
 from services.observability.metrics import MAX_STALENESS_LABEL, MAX_UPDATE_LABEL, METRICS, RATIO_BUCKETS, Metric
 from services.store.client import StoreError
 from services.store.jobs import JobRecord
@@ -103,6 +104,9 @@ class JobCollector(Collector):
         yield from self._staleness(record.id, progress.next_step)
         yield from self._tallies(record.id)
         yield from self._workers(record)
+        for finding in explained(self._service, record):
+            if finding.severity != "info":
+                yield "sspo_finding", (finding.name,), 1.0
         checkpoints = self._service.checkpoints.list(record.id)
         if checkpoints:
             yield "sspo_checkpoint_step", (), checkpoints[-1]["step"]

@@ -9,15 +9,18 @@ from services.observability.explain import explain
 from services.observability.findings import Finding, Surroundings
 from services.store.jobs import JobRecord
 
-LOOK_BACK_STEPS = 200
+LOOK_BACK_STEPS = 64
 """Steps in which the best reward is looked for."""
 
 
 def explanation(service: Service, job_id: str) -> list[Finding]:
     """Findings, the gravest first. Raises JobNotFound."""
-    record = service.jobs.get(job_id)
-    latest = service.steps.latest(job_id) or {"step": 0}
-    records = service.steps.since(job_id, max(0, latest["step"] - LOOK_BACK_STEPS))
+    return explained(service, service.jobs.get(job_id))
+
+
+def explained(service: Service, record: JobRecord) -> list[Finding]:
+    """The same of a record that was read already."""
+    records = service.steps.newest(record.id, LOOK_BACK_STEPS)
     return explain(record.spec, records, surroundings(service, record))
 
 

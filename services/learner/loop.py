@@ -101,6 +101,7 @@ class Learner:
             raise
         finally:
             self._writer.close(CLOSING_SECONDS)
+            self._reporter.close()
 
     def rollback(self, to_step: int, settings: Mapping[str, Any] = MappingProxyType({})) -> None:
         """Go back to the checkpoint with `to_step` steps; only between steps. Raises NoSuchCheckpoint, Fenced.

@@ -7,18 +7,23 @@ from bisect import bisect_left
 from pathlib import Path
 from typing import Any
 
+import structlog
+
 from services.layout import Layout
 from services.learner.checkpoint import step_of
 from services.learner.journal import Header
+from services.learner.sinks import Sinks
 from services.observability.meters import METERS
 from services.observability.metrics import MAX_STALENESS_LABEL, STALENESS_BUCKETS
 from services.spec import JobSpec
-from services.store.client import Client
+from services.store.client import Client, StoreError
 from services.store.events import Events
 from services.store.steps import Checkpoints, Steps
 from services.trajectories.ledger import DropReason
 from services.trajectories.progress import Progress
 from services.trajectories.tallies import Tallies
+
+log = structlog.get_logger()
 
 
 class Reporter:
@@ -31,11 +36,14 @@ class Reporter:
         self._steps = Steps(client, layout)
         self._events = Events(client)
         self._checkpoints = Checkpoints(client)
+        self._sinks = Sinks(spec, layout.job(spec.job_id), self._warn)
 
     def step(self, header: Header, figures: dict[str, Any], *, tokens: int, replayed: bool) -> None:
         """A step was trained; `tokens`: all that the job has trained so far."""
         record = {"step": header.step, "time": header.written_at, "replayed": replayed, "groups": len(header.trained)}
-        self._steps.put(self._spec.job_id, header.step, {**record, **figures})
+        record |= figures
+        self._steps.put(self._spec.job_id, header.step, record)
+        self._sinks.put(record)
         self._progress.set(self._spec.job_id, trained_tokens=tokens)
         evaluation = self._spec.evaluation
         done = header.step + 1
@@ -79,6 +87,16 @@ class Reporter:
         undone_tokens = sum(int(record["tokens"]) for record in self._steps.since(self._spec.job_id, header.step))
         if undone_tokens:
             Tallies(self._client).waste(self._spec.job_id, DropReason.ROLLED_BACK, undone_tokens)
+
+    def close(self) -> None:
+        """Let what goes elsewhere arrive."""
+        self._sinks.close()
+
+    def _warn(self, text: str) -> None:
+        try:
+            self._events.add(self._spec.job_id, text, level="warn")
+        except StoreError as error:  # a sink's thread: whether the store is there is for the learner to find out
+            log.warning("warning_not_stored", text=text, reason=str(error))
 
     def replay_differs(self, header: Header, fields: list[str]) -> None:
         """A replay of a step did not give the bits that were recorded."""

@@ -42,7 +42,7 @@ class Mismatch:
     @property
     def is_surprising(self) -> bool:
         """Sampled tokens are more or less surprising than the policy's entropy says."""
-        noticed = abs(self.excess) >= at.SURPRISE_NATS
+        noticed = abs(self.excess) >= at.SURPRISE_NATS and self.tokens >= at.SURPRISE_TOKENS
         return noticed and abs(self.excess) >= at.SURPRISE_ERRORS * self.excess_error
 
     def evidence(self) -> dict[str, float]:

@@ -96,6 +96,7 @@ METRICS: tuple[Metric, ...] = (
     _job("sspo_staleness_queued_steps_max", "gauge", "Staleness of the oldest group that waits for the learner"),
     _job("sspo_worker_restarts_total", "counter", "Workers started in the place of others", "kind"),
     _job("sspo_canary_failures_total", "counter", "Engines that did not answer as their weights must"),
+    _job("sspo_finding", "gauge", "1 for each warning or error that an explanation of the job has now", "finding"),
     _job("sspo_checkpoint_step", "gauge", "Steps in the newest checkpoint"),
     # Step
     _step("sspo_learner_step_seconds", "seconds", "Seconds from batch to record"),

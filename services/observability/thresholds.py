@@ -47,6 +47,8 @@ SURPRISE_ERRORS = 5.0
 """Standard errors by which sampled tokens may be less or more surprising than the policy's entropy says."""
 SURPRISE_NATS = 0.01
 """And at least so many nats a token."""
+SURPRISE_TOKENS = 1000
+"""On so many tokens: on few of them nothing rare happens, and the standard error looks smaller than it is."""
 TEMPERATURE_CORRELATION = 0.8
 """Between log ratio and surprise: a wrong temperature makes the one a line over the other."""
 TEMPERATURE_SLOPE = 0.02

@@ -60,6 +60,16 @@ class Steps:
         stored: Any = None if step is None else self._client.hget(keys.steps(job_id), answers.text(step))
         return json.loads(stored) if stored else None
 
+    def newest(self, job_id: str, count: int) -> list[dict[str, Any]]:
+        """The newest `count` records (at most `KEPT`), ascending: one look, however long the job."""
+        latest: Any = self._client.hget(keys.steps(job_id), LATEST)
+        if latest is None:
+            return []
+        last = int(answers.text(latest))
+        names = [str(step) for step in range(max(0, last - min(count, KEPT) + 1), last + 1)]
+        lines: Any = self._client.hmget(keys.steps(job_id), names)
+        return [json.loads(line) for line in lines if line is not None]
+
     def _archived(self, job_id: str) -> dict[int, dict[str, Any]]:
         """The surviving lineage on disk: each line undoes what was said of its step and later ones."""
         records: dict[int, dict[str, Any]] = {}

@@ -59,6 +59,8 @@ BAD: list[tuple[str, Any, str]] = [
     ("metadata", {"k": "x" * 513}, "metadata.k"),
     ("metadata", {str(number): "" for number in range(17)}, "metadata"),
     ("integrations", "wandb", "integrations"),
+    ("integrations", [{"type": "mlflow"}], "integrations.0.type"),
+    ("integrations", [{"type": "wandb", "wandb": {"project": "p", "key": "k"}}], "integrations.0.wandb.key"),
     ("no_such_field", 1, "no_such_field"),
     ("x_sspo", [], "x_sspo"),
     ("x_sspo.learner.foo", 1, "x_sspo.learner.foo"),
@@ -71,6 +73,11 @@ BAD: list[tuple[str, Any, str]] = [
     ("x_sspo.objective.name", "no_such_objective", "x_sspo.objective.name"),
     ("x_sspo.objective.no_such_field", 1, "x_sspo.objective.no_such_field"),
     ("x_sspo.evaluation.every", 5, "x_sspo.evaluation"),
+    ("x_sspo.guard.kl", {}, "x_sspo.guard.kl"),
+    ("x_sspo.guard.actions", ["shout"], "x_sspo.guard.actions.0"),
+    ("x_sspo.guard.kl_k3", {"enter": 0.1}, "x_sspo.guard.kl_k3.leave"),
+    ("x_sspo.guard.kl_k3", {"enter": 0.1, "leave": 0.2}, "x_sspo.guard.kl_k3"),
+    ("x_sspo.sinks.files", True, "x_sspo.sinks.files"),
 ]
 
 

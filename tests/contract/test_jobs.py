@@ -91,11 +91,17 @@ def test_blocks_of_other_methods_are_ignored_and_what_is_only_recorded_says_so(
     sdk: openai.OpenAI, client: Client, body: dict[str, Any]
 ) -> None:
     body["method"] |= {"supervised": {"hyperparameters": {"n_epochs": "auto"}}, "dpo": {"hyperparameters": {"beta": 1}}}
-    wandb = [{"type": "wandb", "wandb": {"project": "p", "tags": ["t"]}}]
-    job = sdk.fine_tuning.jobs.create(**body, integrations=wandb, hyperparameters={"n_epochs": 3})
+    job = sdk.fine_tuning.jobs.create(**body, hyperparameters={"n_epochs": 3})
     warnings = [event.message for event in Events(client).follow(job.id) if event.level == "warn"]
-    assert [warning.split()[0] for warning in warnings] == ["integrations", "hyperparameters"]
+    assert [warning.split()[0] for warning in warnings] == ["hyperparameters"]
+
+
+def test_an_integration_is_taken_as_openai_has_it(sdk: openai.OpenAI, client: Client, body: dict[str, Any]) -> None:
+    wandb = [{"type": "wandb", "wandb": {"project": "p", "name": None, "tags": ["t"]}}]
+    job = sdk.fine_tuning.jobs.create(**body, integrations=wandb)
     assert sdk.fine_tuning.jobs.retrieve(job.id).integrations[0].wandb.project == "p"
+    asked = Jobs(client).get(job.id).spec.wandb
+    assert asked is not None and (asked.project, asked.tags) == ("p", ("t",))
 
 
 def test_pages_of_jobs_are_newest_first_and_stable_under_inserts(sdk: openai.OpenAI, create: Create) -> None:

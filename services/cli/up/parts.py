@@ -112,6 +112,8 @@ def _service_environment(layout: Layout, at: Addresses) -> dict[str, str]:
         "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
         # Nothing lives in Ray that a drain could save: Redis and the journal hold all of it.
         "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0",
+        # Ray's daemons keep memory with every report of their own figures; once a minute is enough for a dashboard.
+        "RAY_metrics_report_interval_ms": "60000",
         # An engine's child must not outlive its killed actor.
         "RAY_process_group_cleanup_enabled": "true",
     }

@@ -48,7 +48,7 @@ def containers() -> list[dict[str, Any]]:
 
 def commands() -> list[str]:
     """Every command line of compose, Kubernetes and the images."""
-    found = [" ".join(one["command"]) for one in compose()["services"].values()]
+    found = [" ".join(one.get("command", [])) for one in compose()["services"].values()]
     found += [" ".join(one["command"]) for one in containers() if "command" in one]
     return found + [line for path in DOCKERFILES for line in instructions(path, "CMD")]
 

@@ -31,10 +31,10 @@ from .documents import (
 )
 
 ENVIRONMENT_FILES = [DEPLOY / "docker" / "compose.env.example", DEPLOY / "kubernetes" / "secrets.env.example"]
-TEXTS = [ROOT / "docker-compose.yml", *DOCKERFILES, *KUBERNETES, *DEPLOY.glob("prometheus/*"), *ENVIRONMENT_FILES]
+TEXTS = [ROOT / "docker-compose.yml", *DOCKERFILES, *KUBERNETES, *DEPLOY.glob("prometheus/*.yml"), *ENVIRONMENT_FILES]
 RAY_NODES = ("ray-head", "ray-worker-cpu", "ray-worker-gpu", "controller")
 OF_OTHERS = {"PYTHONUNBUFFERED", "REDISCLI_AUTH"}
-"""Variables that Python and redis-cli read; pip's and NVIDIA's are known by their prefix."""
+"""Variables that Python and redis-cli read; pip's, NVIDIA's and Grafana's are known by their prefix."""
 
 
 @cache
@@ -80,7 +80,7 @@ def test_every_variable_is_read_by_somebody() -> None:
     ).read_text()
     everything = "\n".join(path.read_text() for path in TEXTS)
     for name in names - OF_OTHERS:
-        if name.startswith(("PIP_", "NVIDIA_")):
+        if name.startswith(("PIP_", "NVIDIA_", "GF_")):
             continue
         used_here = re.search(rf"\$[({{]?{name}\b", everything) is not None
         assert reads(sources(), name) or reads(ray_text, name) or used_here, f"nobody reads {name}"
@@ -158,7 +158,7 @@ def test_compose_names_files_volumes_and_services_that_exist() -> None:
         assert not build_from or (ROOT / build_from["dockerfile"]).is_file(), name
         for mount in service.get("volumes", []):
             source = mount.split(":")[0]
-            assert source in volumes or (ROOT / source).is_file(), f"{name}: {mount}"
+            assert source in volumes or (ROOT / source).exists(), f"{name}: {mount}"
         assert set(service.get("depends_on", {})) <= set(services), name
     assert services["redis"].get("ports") is None, "Redis is not published"
     assert services["ray-head"].get("ports") is None, "the Ray head is not published"

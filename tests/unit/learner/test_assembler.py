@@ -96,3 +96,13 @@ def test_what_cannot_be_trained_is_dropped_with_its_reason(payload: bytes, reaso
     assembler.feed(entry(0, payload=payload))
     batch = assembler.assemble(0)
     assert batch.groups == [] and batch.dropped == {reason: [0]} and batch.entry_ids == ["1-0"]
+
+
+def test_what_undone_weights_sampled_is_dropped_as_rolled_back() -> None:
+    assembler = Assembler(JOB, batch_size=2, max_staleness=9)
+    for number, step in ((0, 1), (1, 5), (2, 6), (3, 2)):  # the version of step s is s + 1
+        assembler.feed(entry(number, step))
+    assembler.undone = [range(6, 8)]
+    batch = assembler.assemble(2)
+    assert batch.dropped == {"rolled_back": [1, 2]}
+    assert [scored.number for scored in batch.groups] == [0, 3]

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from services.learner.errors import JournalDamaged
-from services.learner.lineage import audit_headers, finished_numbers, skips_in_a_row, still_counts, surviving
+from services.learner.lineage import (
+    audit_headers,
+    finished_numbers,
+    skips_in_a_row,
+    still_counts,
+    surviving,
+    undone_versions,
+)
 from services.learner.record import Header
 
 
@@ -98,3 +106,11 @@ def test_skips_in_a_row_end_with_a_step_that_survives() -> None:
     assert skips_in_a_row(headers(*start, ("drop", 1, {"stale": [5]}), *again)) == 2
     assert skips_in_a_row(headers(*start, ("step", 1, [6]))) == 0
     assert skips_in_a_row(headers(*start, *again, ("step", 1, [8]))) == 0
+
+
+def test_versions_of_undone_weights_are_those_between_the_step_gone_back_to_and_the_cut() -> None:
+    versions = (1, 2, 3, 4, 5)  # newest published as each record of ROLLED_BACK was written
+    told = [replace(header, policy_version=version) for header, version in zip(ROLLED_BACK, versions, strict=True)]
+    assert undone_versions(told) == [range(3, 5)], "2 has the weights that step 1 was trained from"
+    assert undone_versions(told[:3]) == []
+    assert undone_versions([replace(header, policy_version=2) for header in SKIPPED]) == []

@@ -138,3 +138,12 @@ def test_a_fenced_learner_writes_and_removes_nothing(tmp_path: Path) -> None:
     with pytest.raises(Fenced):
         job.save()
     assert (job.checkpoints(), job.with_groups()) == ([1], [1])
+
+
+def test_a_protected_checkpoint_stays_beside_the_newest_ones_with_the_records_behind_it(tmp_path: Path) -> None:
+    job = Job(tmp_path, keep_checkpoints=1)
+    for protected in (None, 2, 4, 4):
+        job.retention.protected = protected
+        job.train(2)
+        job.save()
+    assert (job.checkpoints(), job.with_groups()) == ([4, 8], [4, 5, 6, 7]), "what leads on from it can be replayed"

@@ -294,6 +294,56 @@ def test_entropy_is_counted_where_it_is_given() -> None:
     assert "entropy_mean" not in figures_of(made, SSPOConfig())
 
 
+def drawn(sampled: torch.Tensor, policy: torch.Tensor, answered: torch.Tensor, count: int = 4096) -> dict[str, float]:
+    """Figures under `policy` of [count / 4, 4] tokens drawn from `sampled`; `answered` came with them: all [V]."""
+    tokens = torch.multinomial(sampled.exp(), count, replacement=True, generator=torch.Generator().manual_seed(1))
+    shape = (count // 4, 4)
+    entropy = -(policy.exp() * policy).sum().expand(shape)
+    inputs = LossInputs(
+        policy_logprobs=policy[tokens].reshape(shape),
+        behaviour_logprobs=answered[tokens].reshape(shape),
+        advantages=torch.ones(shape[0], dtype=torch.float64),
+        mask=torch.ones(shape, dtype=torch.bool),
+        entropy=entropy,
+    )
+    return RatioDiagnostics(policy_loss(inputs, GRPOConfig()).metrics).figures()
+
+
+def test_surprise_is_that_of_plain_python() -> None:
+    policy = torch.randn(32, dtype=torch.float64, generator=torch.Generator().manual_seed(2)).log_softmax(-1)
+    behaviour = (policy / 0.7).log_softmax(-1)
+    figures = drawn(behaviour, policy, behaviour)
+    tokens = torch.multinomial(behaviour.exp(), 4096, replacement=True, generator=torch.Generator().manual_seed(1))
+    d = (-policy[tokens] + (policy.exp() * policy).sum()).tolist()
+    z = (policy - behaviour)[tokens].tolist()
+    line = statistics.linear_regression(d, z)
+    expected = {
+        "surprise_excess": statistics.fmean(d),
+        "surprise_excess_error": statistics.pstdev(d) / math.sqrt(len(d)),
+        "surprise_slope": line.slope,
+        "surprise_correlation": statistics.correlation(d, z),
+    }
+    assert {name: figures[name] for name in expected} == pytest.approx(expected, rel=1e-9)
+    assert 1.0 / (1.0 + figures["surprise_slope"]) == pytest.approx(0.7, rel=1e-9), "the temperature that sampled"
+
+
+@pytest.mark.parametrize(("temperature", "sign"), [(1.0, 0), (0.7, -1), (1.4, 1)])
+def test_samples_of_another_temperature_surprise_too_little_or_too_much(temperature: float, sign: int) -> None:
+    policy = torch.randn(32, dtype=torch.float64, generator=torch.Generator().manual_seed(3)).log_softmax(-1)
+    figures = drawn((policy / temperature).log_softmax(-1), policy, answered=policy)
+    errors = figures["surprise_excess"] / figures["surprise_excess_error"]
+    assert abs(errors) < 3 if sign == 0 else errors * sign > 5, "although the log-probs answered are the policy's own"
+
+
+def test_a_truncation_surprises_too_little_and_its_ratios_lie_on_one_side() -> None:
+    policy = torch.randn(32, dtype=torch.float64, generator=torch.Generator().manual_seed(4)).log_softmax(-1)
+    kept = policy.masked_fill(policy < policy.topk(8).values[-1], -math.inf).log_softmax(-1)
+    figures = drawn(kept, policy, kept)
+    assert figures["surprise_excess"] < -5 * figures["surprise_excess_error"]
+    mass = policy.topk(8).values.exp().sum()
+    assert figures["ratio_max"] == pytest.approx(float(mass)) and figures["kl_k1"] == pytest.approx(-math.log(mass))
+
+
 def test_state_is_a_mapping_of_tensors() -> None:
     state = outputs_of(batch(seed=11), GRPOConfig()).metrics
     assert set(state) == {*SUMS, *SMALLEST, *LARGEST, *HISTOGRAMS} and len(state) == len(list(state))

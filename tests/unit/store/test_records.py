@@ -144,3 +144,13 @@ def test_ids_made_later_sort_later() -> None:
     time.sleep(0.003)
     assert earlier < new_id("ftjob")
     assert len({new_id("ftjob") for _ in range(100)}) == 100
+
+
+def test_the_newest_step_records_are_read_in_one_look(client: Client, tmp_path: Path) -> None:
+    steps = Steps(client, Layout(tmp_path))
+    assert steps.newest("j", 3) == []
+    for step in (0, 1, 2, 3, 1):  # after step 3 it goes back to step 1
+        steps.put("j", step, {"loss": float(step)})
+    assert [record["step"] for record in steps.newest("j", 3)] == [0, 1]
+    steps.put("j", 2, {"loss": 0.5})
+    assert [(record["step"], record["loss"]) for record in steps.newest("j", 2)] == [(1, 1.0), (2, 0.5)]

@@ -1,0 +1,85 @@
+"""PromQL by its names: which metrics an expression asks for, and which metrics there are.
+
+Invariant: a series in a panel or an alert comes from the metric table, from a recording rule beside the alerts, from
+Prometheus itself, or from the two lists of foreign names below.
+"""
+
+from __future__ import annotations
+
+import re
+
+from services.observability.metrics import METRICS, Metric
+
+HISTOGRAM_SUFFIXES = ("_bucket", "_sum", "_count")
+WORKERS_ALIVE = "job_id:sspo_workers:sum"
+STEP_INTERVAL = "job_id:sspo_step_interval_seconds:mean10m"
+RECORDED = frozenset({WORKERS_ALIVE, STEP_INTERVAL})
+OF_PROMETHEUS = frozenset({"up", "ALERTS", "scrape_duration_seconds"})
+
+VLLM: dict[str, str] = {
+    "vllm:num_requests_running": "gauge",
+    "vllm:num_requests_waiting": "gauge",
+    "vllm:kv_cache_usage_perc": "gauge",
+    "vllm:generation_tokens_total": "counter",
+    "vllm:prompt_tokens_total": "counter",
+    "vllm:num_preemptions_total": "counter",
+    "vllm:prefix_cache_queries_total": "counter",
+    "vllm:prefix_cache_hits_total": "counter",
+    "vllm:request_success_total": "counter",
+    "vllm:time_to_first_token_seconds": "histogram",
+    "vllm:inter_token_latency_seconds": "histogram",
+    "vllm:request_queue_time_seconds": "histogram",
+    "vllm:e2e_request_latency_seconds": "histogram",
+}
+"""What vLLM 0.32 says of its engine, on the page of the rollout worker that it runs in."""
+
+RAY: dict[str, str] = {
+    "ray_actors": "gauge",
+    "ray_object_store_memory": "gauge",
+    "ray_node_cpu_utilization": "gauge",
+    "ray_node_mem_used": "gauge",
+    "ray_node_mem_total": "gauge",
+    "ray_node_disk_utilization_percentage": "gauge",
+}
+"""What Ray 2.60 says of its nodes, on their own pages."""
+
+GPU: dict[str, str] = {
+    "ray_node_gpus_utilization": "gauge",
+    "ray_node_gram_used": "gauge",
+    "ray_node_gram_available": "gauge",
+}
+"""The same of GPUs; absent where there is none."""
+
+_STRING = re.compile(r'"(?:[^"\\]|\\.)*"')
+_LABELS = re.compile(r"\{[^{}]*\}")
+_GROUPING = re.compile(r"\b(?:by|without|on|ignoring|group_left|group_right)\s*\([^()]*\)")
+_RANGE = re.compile(r"\[[^\[\]]*\]")
+_OFFSET = re.compile(r"\boffset\s+\w+")
+_NAME = re.compile(r"(?<![a-zA-Z0-9_:.$])[a-zA-Z_:][a-zA-Z0-9_:]*(?!\s*\()(?![a-zA-Z0-9_:])")
+_WORDS = frozenset({"and", "or", "unless", "bool", "inf", "nan", "by", "without", "on", "ignoring"})
+
+
+def metric_names(expression: str) -> set[str]:
+    """The series that an expression selects, with a histogram's suffixes."""
+    text = _STRING.sub('""', expression)
+    for pattern in (_LABELS, _RANGE, _GROUPING, _OFFSET):
+        text = pattern.sub(" ", text)
+    return {name for name in _NAME.findall(text) if name.lower() not in _WORDS}
+
+
+def series_names() -> set[str]:
+    """Every series that there can be."""
+    ours = {metric.name: metric.kind for metric in METRICS}
+    names = set(RECORDED | OF_PROMETHEUS)
+    for name, kind in {**ours, **VLLM, **RAY, **GPU}.items():
+        names |= {name + suffix for suffix in HISTOGRAM_SUFFIXES} if kind == "histogram" else {name}
+    return names
+
+
+def of_table(name: str) -> Metric | None:
+    """The metric of the table that a series belongs to."""
+    for metric in METRICS:
+        names = {metric.name + suffix for suffix in HISTOGRAM_SUFFIXES} if metric.kind == "histogram" else {metric.name}
+        if name in names:
+            return metric
+    return None

@@ -1,0 +1,45 @@
+"""A real Prometheus on a running service: every panel has data, and no alert fires for a healthy job."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.prometheus.questions import JOB, questions, scale_up_and_down, table, unanswered
+from tests.support.prometheus.server import Prometheus
+from tests.support.service import RunningService
+
+pytestmark = [pytest.mark.system, pytest.mark.timeout(420)]
+
+
+@pytest.fixture
+def prometheus(service: RunningService, tmp_path: Path) -> Iterator[Prometheus]:
+    """A server that scrapes the running service."""
+    running = Prometheus(tmp_path, service)
+    running.start()
+    yield running
+    running.stop()
+
+
+def test_every_panel_and_every_alert_has_data_while_a_job_is_scaled(
+    service: RunningService, prometheus: Prometheus
+) -> None:
+    job_id = service.submit(**JOB)
+    scale_up_and_down(service, job_id, seconds=5)
+    answers = {question: prometheus.ask(question.expression) for question in questions(job_id)}
+    print(table(answers))
+    assert len(answers) > 150 and not unanswered(answers)
+    assert prometheus.ask('ALERTS{alertstate="firing"}') == []
+
+    kinds = {target["labels"].get("kind") for target in prometheus.targets() if target["health"] == "up"}
+    assert kinds == {None, "rollout", "reward", "learner", "ray"}
+    [desired] = prometheus.ask(f'sspo_rollout_workers{{job_id="{job_id}", state="desired"}}')
+    assert _without_repeats([float(value) for _, value in desired["values"]]) == [1.0, 2.0, 1.0]
+    [restarts] = prometheus.ask(f'sspo_worker_restarts_total{{job_id="{job_id}", kind="reward"}}')
+    assert float(restarts["values"][-1][1]) == 1.0
+
+
+def _without_repeats(found: list[float]) -> list[float]:
+    return [value for index, value in enumerate(found) if index == 0 or found[index - 1] != value]

@@ -1,0 +1,1 @@
+"""A real Prometheus, and every question that dashboards and alerts ask it."""
