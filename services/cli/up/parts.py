@@ -124,6 +124,8 @@ def _redis_command(layout: Layout) -> list[str]:
         _redis_server(),
         *("--port", "0", "--unixsocket", str(_socket(layout)), "--unixsocketperm", "700"),
         *("--dir", str(layout.redis), "--appendonly", "yes", "--appendfsync", "always", "--save", ""),
+        # A small file is read quickly after a crash, and the memory a rewrite needs is the same from early on.
+        *("--auto-aof-rewrite-min-size", "16mb"),
         *("--maxmemory-policy", "noeviction", "--daemonize", "no"),
     ]
 
