@@ -8,8 +8,11 @@ DEMO_DATA ?= demo-data
 TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 PIP := $(BIN)/pip --disable-pip-version-check -q
 
+# Debian packages whose programs tests run; each program has its package's name.
+SYSTEM_PACKAGES := chromium prometheus
+
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up test chaos lint format bench-core bench gate-study drift-study soak proto clean
+.PHONY: help setup system-packages demo up test screenshots chaos lint format bench-core bench gate-study drift-study soak dashboards proto clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 12
@@ -25,14 +28,26 @@ $(READY): requirements/cpu.txt requirements/dev.txt pyproject.toml
 	$(PIP) install --no-deps --no-build-isolation -e .
 	touch $(READY)
 
+system-packages:  ## programs that tests run; installed where we are root and there is apt-get
+	@missing=$$(for name in $(SYSTEM_PACKAGES); do command -v $$name >/dev/null || echo $$name; done); \
+	  test -z "$$missing" && exit 0; \
+	  if test "$$(id -u)" = 0 && command -v apt-get >/dev/null; then \
+	    echo "Installing $$missing"; apt-get update -qq; \
+	    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing && exit 0; \
+	  fi; \
+	  echo "Not there, and not to be installed by us:" $$missing "- tests that need them say so"
+
 demo: $(READY)  ## train a small model end to end and show what happened
 	$(BIN)/sspo demo --data $(DEMO_DATA)
 
 up: $(READY)  ## run the service on ./sspo-data
 	$(BIN)/sspo up --data sspo-data
 
-test: $(READY)  ## all tests that belong to every change
+test: $(READY) system-packages  ## all tests that belong to every change
 	$(BIN)/python -m pytest
+
+screenshots: $(READY) system-packages  ## the dashboard's pictures in docs/images, from made-up jobs
+	$(BIN)/python -m tests.browser.screenshots
 
 chaos: $(READY)  ## kill everything at random for three quarters of an hour; writes benchmarks/results/chaos.json
 	$(BIN)/python -m tests.chaos.run
@@ -61,6 +76,9 @@ gate-study: $(READY)  ## how the default gate was chosen: missing runs, tables, 
 
 drift-study: $(READY)  ## five ways in which a job goes wrong, and what names and cures them: missing runs, table, figures
 	$(BIN)/python -m benchmarks.drift_study
+
+dashboards: $(READY)  ## generate Grafana's dashboards, Prometheus' rules and docs/metrics.md
+	$(BIN)/python -m deploy.monitoring
 
 proto: $(READY)  ## generate the messages of proto/
 	$(BIN)/python -m grpc_tools.protoc -Iproto --python_out=proto --pyi_out=proto proto/sspo_proto/trajectory.proto

@@ -65,7 +65,7 @@ def _variable(one: Variable) -> dict[str, Any]:
         "definition": one.promql,
         "query": {"query": one.promql, "refId": one.name},
         "refresh": 2,
-        "sort": 3,
+        "sort": 2 if one.newest_first else 3,  # by letters downwards: ids of jobs begin with their time
         "multi": one.several,
         "includeAll": one.several,
         "current": {"text": ["All"], "value": ["$__all"]} if one.several else {},

@@ -63,6 +63,7 @@ class Variable:
     label: str
     query: str
     several: bool = False
+    newest_first: bool = False
 
     @property
     def promql(self) -> str:

@@ -9,6 +9,7 @@ import uvicorn
 
 from services.api.app import create_app
 from services.api.settings import Settings, SettingsError
+from services.api.ui.mount import mount_dashboard
 from services.observability.logs import configure
 
 GRACE_SECONDS = 2
@@ -26,8 +27,10 @@ def main() -> None:
         settings = Settings.from_environment()
     except SettingsError as error:
         parser.error(str(error))
+    app = create_app(settings)
+    mount_dashboard(app)
     uvicorn.run(
-        create_app(settings),
+        app,
         host=arguments.host,
         port=arguments.port,
         log_level="warning",

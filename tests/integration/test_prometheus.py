@@ -7,20 +7,22 @@ from pathlib import Path
 
 import pytest
 
+from deploy.monitoring.alerts import ALERTS
 from tests.support.prometheus.questions import JOB, questions, scale_up_and_down, table, unanswered
-from tests.support.prometheus.server import Prometheus
+from tests.support.prometheus.server import Prometheus, scraping
 from tests.support.service import RunningService
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(420)]
+
+ASKED_FOR = {"SspoRolloutWorkersMissing", "SspoRewardWorkersMissing", "SspoScrapeTargetDown", "SspoFinding"}
+"""Thresholds that scaling, a killed worker and a job with a batch this small cross for a moment."""
 
 
 @pytest.fixture
 def prometheus(service: RunningService, tmp_path: Path) -> Iterator[Prometheus]:
     """A server that scrapes the running service."""
-    running = Prometheus(tmp_path, service)
-    running.start()
-    yield running
-    running.stop()
+    with scraping(tmp_path, service) as running:
+        yield running
 
 
 def test_every_panel_and_every_alert_has_data_while_a_job_is_scaled(
@@ -31,6 +33,8 @@ def test_every_panel_and_every_alert_has_data_while_a_job_is_scaled(
     answers = {question: prometheus.ask(question.expression) for question in questions(job_id)}
     print(table(answers))
     assert len(answers) > 150 and not unanswered(answers)
+    crossed = {alert.name for alert in ALERTS if prometheus.ask(alert.promql)}
+    assert crossed <= ASKED_FOR, "a healthy job crosses a threshold"
     assert prometheus.ask('ALERTS{alertstate="firing"}') == []
 
     kinds = {target["labels"].get("kind") for target in prometheus.targets() if target["health"] == "up"}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from deploy.monitoring.alerts.alert import Alert
-from deploy.monitoring.alerts.phrases import AT_WORK, JOB, counted, mean, share
+from deploy.monitoring.alerts.phrases import AT_WORK, JOB, STEP, counted, mean, share
 from services.observability import thresholds
 
 STALE = counted("sspo_groups_dropped_total", "15m", 'reason="stale"')
@@ -20,12 +20,13 @@ NAMED = (
     "reward_collapsed",
 )
 """Findings that no other alert stands for."""
+FOUND = f'max by (job_id, finding) (sspo_finding{{finding=~"{"|".join(NAMED)}"}})'
 
 ALERTS = (
     Alert(
         name="SspoFinding",
         severity="warning",
-        measured=f'max by (job_id, finding) (sspo_finding{{finding=~"{"|".join(NAMED)}"}})',
+        measured=f"({FOUND} or on (job_id) max by (job_id) (0 * {STEP}))",
         comparison=">",
         threshold=0,
         when=AT_WORK,

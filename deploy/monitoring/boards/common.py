@@ -5,8 +5,8 @@ from __future__ import annotations
 from deploy.monitoring.model import AMBER, GREEN, RED, Annotation, Query, Variable
 from services.observability.thresholds import Threshold
 
-JOBS = Variable("job", "Job", "label_values(sspo_learner_step, job_id)", several=True)
-ONE_JOB = Variable("job", "Job", "label_values(sspo_learner_step, job_id)")
+JOBS = Variable("job", "Job", "label_values(sspo_learner_step, job_id)", several=True, newest_first=True)
+ONE_JOB = Variable("job", "Job", "label_values(sspo_learner_step, job_id)", newest_first=True)
 ANNOTATIONS = (
     Annotation(
         "scale",

@@ -14,7 +14,7 @@ import tempfile
 from pathlib import Path
 
 from tests.support.prometheus.questions import JOB, questions, scale_up_and_down, table, unanswered
-from tests.support.prometheus.server import Prometheus
+from tests.support.prometheus.server import scraping
 from tests.support.service import RunningService
 
 
@@ -25,16 +25,14 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="sspo-prometheus-") as folder:
         service = RunningService(Path(folder) / "data")
         service.prepare()
-        service.start()
-        prometheus = Prometheus(Path(folder), service)
         try:
-            prometheus.start()
-            job_id = service.submit(**JOB)
-            scale_up_and_down(service, job_id, arguments.seconds)
-            answers = {question: prometheus.ask(question.expression) for question in questions(job_id)}
-            firing = prometheus.ask('ALERTS{alertstate="firing"}')
+            service.start()
+            with scraping(Path(folder), service) as prometheus:
+                job_id = service.submit(**JOB)
+                scale_up_and_down(service, job_id, arguments.seconds)
+                answers = {question: prometheus.ask(question.expression) for question in questions(job_id)}
+                firing = prometheus.ask('ALERTS{alertstate="firing"}')
         finally:
-            prometheus.stop()
             service.stop()
     print(table(answers))
     silent = unanswered(answers)

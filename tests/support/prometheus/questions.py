@@ -20,7 +20,16 @@ from tests.support.service import RunningService, wait_until
 VARIABLES = {"$__rate_interval": f"{10 * SCRAPE_SECONDS}s", "$staleness": ".+"}
 GPU_PANELS = {(board.uid, panel.title) for board in DASHBOARDS for panel in board.panels if panel.absent_without}
 """Without a GPU they have nothing to show."""
-JOB = {"learner": {"batch_size": 8, "updates_per_step": 2, "max_staleness": 2, "steps": 5000, "checkpoint_every": 10}}
+JOB = {
+    "learner": {
+        "batch_size": 8,
+        "updates_per_step": 2,
+        "learning_rate": 1e-4,
+        "max_staleness": 2,
+        "steps": 5000,
+        "checkpoint_every": 10,
+    }
+}
 """What the demo's job is changed into: it is cancelled long before its last step."""
 
 Answers = dict["Question", list[dict[str, Any]]]

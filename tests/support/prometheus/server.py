@@ -9,6 +9,8 @@ import subprocess
 import time
 import urllib.parse
 import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -97,3 +99,14 @@ class Prometheus:
         discovery["refresh_interval"] = seconds
         discovery["authorization"]["credentials_file"] = str(self._service.layout.api_key)
         return configuration
+
+
+@contextmanager
+def scraping(folder: Path, service: RunningService) -> Iterator[Prometheus]:
+    """A server that scrapes a service until the end of the block."""
+    server = Prometheus(folder, service)
+    try:
+        server.start()
+        yield server
+    finally:
+        server.stop()

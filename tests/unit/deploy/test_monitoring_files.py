@@ -18,6 +18,7 @@ from deploy.monitoring.files import METRICS_PAGE, files
 from deploy.monitoring.grafana import COLUMNS, DATASOURCE
 from deploy.monitoring.promql import RECORDED, metric_names, of_table, series_names
 from services.observability.metrics import METRICS
+from tests.support.prometheus.questions import questions
 from tests.support.prometheus.server import program
 
 from .documents import DEPLOY, ROOT, compose
@@ -199,6 +200,13 @@ def promtool(*arguments: str | Path) -> None:
 
 def test_promtool_reads_configuration_and_rules() -> None:
     promtool("check", "config", DEPLOY / "prometheus" / "prometheus.yml")
+
+
+def test_every_question_of_a_panel_is_promql(tmp_path: Path) -> None:
+    asked = [{"record": f"question:{index}", "expr": one.expression} for index, one in enumerate(questions("a"))]
+    rules = tmp_path / "questions.yml"
+    rules.write_text(yaml.safe_dump({"groups": [{"name": "questions", "rules": asked}]}))
+    promtool("check", "rules", rules)
 
 
 def test_alerts_fire_and_keep_silent_as_they_should() -> None:

@@ -1,0 +1,1 @@
+"""The dashboard at /ui: pages over the same `Service` as the REST routes. NiceGUI is used only here."""

@@ -1,0 +1,159 @@
+"""Who may see the dashboard: those who gave the API key once, known by a signed cookie.
+
+Invariants: nothing under /ui but the login page answers without the cookie, websockets included; the cookie says only
+when it was signed, by a secret that follows from the API key, so that a new key ends all sessions; the key itself is in
+no URL, log, cookie or file.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import math
+import time
+from collections import OrderedDict
+from dataclasses import dataclass, field
+from http.cookies import CookieError, SimpleCookie
+from urllib.parse import quote, urlsplit
+
+from itsdangerous import BadSignature, TimestampSigner
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import ClientDisconnect
+from starlette.responses import RedirectResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+COOKIE = "sspo_session"
+SESSION_SECONDS = 12 * 3600
+LOGIN = "/login"
+FREE_ATTEMPTS = 3
+LONGEST_PAUSE_SECONDS = 60.0
+REMEMBERED_ADDRESSES = 1024
+REFUSED_SOCKET = 4401
+SECURITY = {
+    "content-security-policy": "default-src 'self' data: blob: 'unsafe-inline' 'unsafe-eval'; frame-ancestors 'none'; "
+    "form-action 'self'; base-uri 'self'",
+    "x-content-type-options": "nosniff",
+    "referrer-policy": "same-origin",
+}
+"""A page may ask this host only. NiceGUI's pages are scripts in the page and templates compiled in the browser."""
+VERSIONED = "/_nicegui/"
+CACHED = "private, max-age=31536000, immutable"
+
+
+class Sessions:
+    """Signs and reads the cookie, and knows the key."""
+
+    def __init__(self, api_key: str) -> None:
+        secret = hmac.new(api_key.encode(), b"sspo dashboard session", hashlib.sha256).digest()
+        self._signer = TimestampSigner(secret, salt=COOKIE, digest_method=hashlib.sha256)
+        self._api_key = api_key.encode()
+
+    def is_key(self, given: str) -> bool:
+        """Whether this is the key, in constant time."""
+        return hmac.compare_digest(given.encode(), self._api_key)
+
+    def issue(self) -> str:
+        """A new cookie's value."""
+        return self._signer.sign(b"ui").decode()
+
+    def admits(self, headers: Headers) -> bool:
+        """Whether a request carries a cookie that we signed and that is not too old."""
+        try:
+            morsel = SimpleCookie(headers.get("cookie", "")).get(COOKIE)
+            if morsel is None:
+                return False
+            self._signer.unsign(morsel.value, max_age=SESSION_SECONDS)
+        except (BadSignature, CookieError):
+            return False
+        return True
+
+
+@dataclass
+class Attempts:
+    """Slows down those who try keys: after a few wrong ones an address waits, twice as long each time."""
+
+    _wrong: OrderedDict[str, tuple[int, float]] = field(default_factory=OrderedDict)
+    """Address → wrong keys in a row, and when it may try again."""
+
+    def wait_seconds(self, address: str) -> int:
+        """How long this address must wait before its next try; 0: it may try."""
+        _, until = self._wrong.get(address, (0, 0.0))
+        return max(0, math.ceil(until - time.monotonic()))
+
+    def failed(self, address: str) -> None:
+        """Count a wrong key."""
+        count = self._wrong.pop(address, (0, 0.0))[0] + 1
+        pause = min(2.0 ** (count - FREE_ATTEMPTS), LONGEST_PAUSE_SECONDS) if count > FREE_ATTEMPTS else 0.0
+        self._wrong[address] = (count, time.monotonic() + pause)
+        while len(self._wrong) > REMEMBERED_ADDRESSES:
+            self._wrong.popitem(last=False)
+
+    def succeeded(self, address: str) -> None:
+        """Forget the wrong ones."""
+        self._wrong.pop(address, None)
+
+
+class Guard:
+    """Plain ASGI around the mounted dashboard: sends everybody without the cookie to the login page."""
+
+    def __init__(self, app: ASGIApp, sessions: Sessions) -> None:
+        self._app = app
+        self._sessions = sessions
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] not in ("http", "websocket"):
+            await self._app(scope, receive, send)
+            return
+        headers, root = Headers(scope=scope), scope.get("root_path", "")
+        path = scope["path"].removeprefix(root)
+        admitted = path == LOGIN or self._sessions.admits(headers)
+        if scope["type"] == "websocket":
+            if admitted and _same_origin(headers):
+                await self._app(scope, receive, send)
+            else:
+                await send({"type": "websocket.close", "code": REFUSED_SOCKET})
+            return
+
+        async def send_safe(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                answer = MutableHeaders(scope=message)
+                answer.update(SECURITY)
+                if path.startswith(VERSIONED) and message["status"] == 200:
+                    answer["cache-control"] = CACHED
+            await send(message)
+
+        if admitted:
+            await self._serve(scope, receive, send_safe)
+        else:
+            wanted = f"?next={quote(path)}" if scope["method"] == "GET" and path != "/" else ""
+            await RedirectResponse(f"{root}{LOGIN}{wanted}", status_code=303)(scope, receive, send_safe)
+
+    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """NiceGUI's own middlewares take it for a crash when a browser goes away before it has its answer."""
+        gone = False
+
+        async def receive_noted() -> Message:
+            nonlocal gone
+            message = await receive()
+            gone = gone or message["type"] == "http.disconnect"
+            return message
+
+        try:
+            await self._app(scope, receive_noted, send)
+        except RuntimeError as error:
+            if gone:
+                raise ClientDisconnect from error
+            raise
+
+
+def local_path(wanted: str) -> str:
+    """Where to go after the login: a page of ours, whatever was asked for."""
+    parts = urlsplit(wanted)
+    foreign = parts.scheme or parts.netloc or not wanted.startswith("/") or "\\" in wanted or wanted.startswith("//")
+    return "/" if foreign or parts.path.startswith((LOGIN, VERSIONED)) else wanted
+
+
+def _same_origin(headers: Headers) -> bool:
+    """Browsers send cookies with websockets of other sites' pages, and say whose page it is."""
+    origin = headers.get("origin")
+    return origin is None or urlsplit(origin).netloc == headers.get("host", "")

@@ -1,0 +1,81 @@
+"""A real API process and a headless Chromium, for the tests and for the screenshots."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+from playwright.sync_api import Browser, BrowserContext, ViewportSize, sync_playwright
+
+from services.api.ui import theme
+from services.api.ui.session import COOKIE, Sessions
+
+KEY = "sk-browser-test"
+LAPTOP = ViewportSize(width=1366, height=900)
+PHONE = ViewportSize(width=390, height=844)
+CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
+START_SECONDS = 40.0
+
+
+@contextmanager
+def serving(data: Path, redis_url: str) -> Iterator[str]:
+    """`python -m services.api` until the block ends; yields its URL when it is ready."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("SSPO_")}
+    environment = {**kept, "SSPO_DATA": str(data), "SSPO_REDIS_URL": redis_url, "SSPO_API_KEY": KEY}
+    command = [sys.executable, "-m", "services.api", "--port", str(port)]
+    process = subprocess.Popen(command, env=environment, cwd=data)
+    try:
+        _await_ready(process, f"http://127.0.0.1:{port}")
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        process.terminate()
+        process.wait(20)
+
+
+def _await_ready(process: subprocess.Popen[bytes], url: str) -> None:
+    deadline = time.monotonic() + START_SECONDS
+    while True:
+        try:
+            httpx.get(f"{url}/readyz", timeout=5).raise_for_status()
+            return
+        except httpx.HTTPError:
+            assert process.poll() is None and time.monotonic() < deadline, "the API did not start"
+            time.sleep(0.1)
+
+
+@contextmanager
+def chromium() -> Iterator[Browser]:
+    """Headless. A container's root has no sandbox to start it in."""
+    assert CHROMIUM is not None, "no Chromium on PATH; `make system-packages` as root installs it"
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=CHROMIUM,
+            args=["--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu", "--disable-background-networking"],
+        )
+        yield browser
+        browser.close()
+
+
+def new_context(browser: Browser, *, phone: bool = False, dark: bool = False, signed_in: bool = True) -> BrowserContext:
+    """A person's browser: a screen, a mode, and the cookie of a session."""
+    context = browser.new_context(viewport=PHONE if phone else LAPTOP, has_touch=phone, reduced_motion="reduce")
+    context.set_default_timeout(15_000)
+    give_cookie(context, theme.COOKIE, "dark" if dark else "light")
+    if signed_in:
+        give_cookie(context, COOKIE, Sessions(KEY).issue())
+    return context
+
+
+def give_cookie(context: BrowserContext, name: str, value: str) -> None:
+    """As the dashboard sets it."""
+    context.add_cookies([{"name": name, "value": value, "domain": "127.0.0.1", "path": "/ui"}])

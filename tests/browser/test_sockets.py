@@ -1,0 +1,39 @@
+"""Websockets of the dashboard: only with the cookie, and only for its own pages."""
+
+from __future__ import annotations
+
+import pytest
+from websockets.exceptions import InvalidStatus
+from websockets.sync.client import connect
+
+from services.api.ui.session import COOKIE, Sessions
+from tests.browser.stage import KEY
+
+PATH = "/ui/_nicegui_ws/socket.io/?EIO=4&transport=websocket"
+
+
+def open_socket(url: str, *, cookie: str | None = None, origin: str | None = None) -> str:
+    """The server's first message."""
+    headers = {"Cookie": f"{COOKIE}={cookie}"} if cookie else {}
+    address = url.replace("http", "ws", 1) + PATH
+    with connect(address, additional_headers=headers, origin=origin, open_timeout=10) as socket:  # type: ignore[arg-type]
+        return str(socket.recv(10))
+
+
+def test_a_socket_with_a_session_is_opened(url: str) -> None:
+    assert open_socket(url, cookie=Sessions(KEY).issue(), origin=url).startswith("0{")
+
+
+@pytest.mark.parametrize(
+    ("cookie", "origin"),
+    [
+        (None, None),
+        ("ui.aaaa.bbbb", None),
+        (Sessions("sk-other").issue(), None),
+        (Sessions(KEY).issue(), "http://evil"),
+    ],
+)
+def test_others_are_refused(url: str, cookie: str | None, origin: str | None) -> None:
+    with pytest.raises(InvalidStatus) as refused:
+        open_socket(url, cookie=cookie, origin=origin)
+    assert refused.value.response.status_code == 403

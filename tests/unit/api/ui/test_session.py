@@ -1,0 +1,76 @@
+"""Who is let in: the cookie, its age, keys that are guessed, addresses to go on to."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+from starlette.datastructures import Headers
+
+from services.api.ui.session import COOKIE, SESSION_SECONDS, Attempts, Sessions, local_path
+
+
+def admits(sessions: Sessions, value: str) -> bool:
+    return sessions.admits(Headers({"cookie": f"other=1; {COOKIE}={value}"}))
+
+
+def test_a_cookie_is_good_for_its_key_and_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    sessions = Sessions("sk-1")
+    cookie = sessions.issue()
+    assert admits(sessions, cookie)
+    assert admits(Sessions("sk-1"), cookie), "another process of the same service"
+    assert not admits(Sessions("sk-2"), cookie), "a new key ends all sessions"
+    assert not admits(sessions, cookie[:-1] + ("A" if cookie[-1] != "A" else "B"))
+    assert not sessions.admits(Headers({}))
+    assert "sk-1" not in cookie
+    later = time.time() + SESSION_SECONDS + 2
+    monkeypatch.setattr(time, "time", lambda: later)
+    assert not admits(sessions, cookie)
+
+
+@pytest.mark.parametrize(("given", "right"), [("sk-1", True), ("sk-", False), ("", False), ("sk-1é", False)])
+def test_only_the_key_is_the_key(given: str, right: bool) -> None:
+    assert Sessions("sk-1").is_key(given) is right
+
+
+def test_wrong_keys_cost_ever_more_time_and_a_right_one_forgets_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 1000.0
+    monkeypatch.setattr("services.api.ui.session.time.monotonic", lambda: now)
+    attempts = Attempts()
+    waits = []
+    for _ in range(12):
+        waits.append(attempts.wait_seconds("a"))
+        attempts.failed("a")
+        now += attempts.wait_seconds("a")
+    attempts.failed("a")
+    assert attempts.wait_seconds("a") == 60
+    assert attempts.wait_seconds("b") == 0
+    now += 59.5
+    assert attempts.wait_seconds("a") == 1
+    attempts.succeeded("a")
+    assert attempts.wait_seconds("a") == 0
+
+
+def test_addresses_are_not_remembered_without_end() -> None:
+    attempts = Attempts()
+    for number in range(5000):
+        attempts.failed(str(number))
+    assert len(attempts._wrong) <= 1024
+
+
+@pytest.mark.parametrize(
+    ("wanted", "path"),
+    [
+        ("/jobs/ftjob-1", "/jobs/ftjob-1"),
+        ("/compare", "/compare"),
+        ("https://evil.example/", "/"),
+        ("//evil.example/", "/"),
+        ("/\\evil.example", "/"),
+        ("javascript:alert(1)", "/"),
+        ("jobs", "/"),
+        ("/login", "/"),
+        ("", "/"),
+    ],
+)
+def test_after_the_login_one_stays_here(wanted: str, path: str) -> None:
+    assert local_path(wanted) == path
