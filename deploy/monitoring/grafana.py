@@ -8,6 +8,8 @@ from deploy.monitoring.model import Annotation, Dashboard, Panel, PanelKind, Que
 
 DATASOURCE = {"type": "prometheus", "uid": "sspo-prometheus"}
 COLUMNS = 24
+SPAN_MILLISECONDS = 60_000
+"""Gaps that lines go over: a worker that is loading weights is not ready for a moment."""
 _LINKS = {
     "type": "dashboards",
     "title": "SSPO",
@@ -127,7 +129,7 @@ def _defaults(panel: Panel) -> dict[str, Any]:
             "lineWidth": 1,
             "fillOpacity": 30 if panel.stacked else 0,
             "showPoints": "auto",
-            "spanNulls": False,
+            "spanNulls": SPAN_MILLISECONDS,
             "stacking": {"mode": "normal" if panel.stacked else "none", "group": "A"},
             "scaleDistribution": {"type": "log", "log": 10} if panel.logarithmic else {"type": "linear"},
             "thresholdsStyle": {"mode": "dashed" if panel.limits else "off"},

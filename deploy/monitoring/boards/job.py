@@ -35,7 +35,11 @@ NOW = Row(
             limits=((300.0, AMBER), (1800.0, RED)),
         ),
         number(
-            "Rollout workers", 'sspo_rollout_workers{@, state="ready"}', "Ready.", below=RED, limits=((1.0, GREEN),)
+            "Rollout workers",
+            'sum by (job_id) (sspo_rollout_workers{@, state=~"ready|syncing"})',
+            "Ready, or loading the next weights.",
+            below=RED,
+            limits=((1.0, GREEN),),
         ),
         number("Groups missing", "sspo_groups_missing{@}", "0 unless something is wrong.", limits=((1.0, RED),)),
         number("Alerts", ALERTS, "Firing for this job, or for no job in particular.", limits=((1.0, RED),)),

@@ -19,7 +19,7 @@ FAVICON = LOGO.replace("<svg ", '<svg xmlns="http://www.w3.org/2000/svg" ')
 PAGES = {"Jobs": "/", "Compare": "/compare"}
 STYLE = (Path(__file__).parent / "static" / "style.css").read_text()
 SCRIPT = (Path(__file__).parent / "static" / "page.js").read_text()
-AWAY = "Redis does not answer: what you see may be old. Trying again."
+AWAY = "The store can't be read: what you see may be old. Trying again."
 
 
 class Frame:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -29,6 +30,7 @@ from services.trajectories.tallies import TallyRecord
 
 SHOWN_EVENTS = 100
 SHOWN_JOBS = 50
+SHOWN_SAMPLES = 24
 FAST_SECONDS, SLOW_SECONDS = 2.0, 10.0
 """Between two looks: at something that runs, and at something that has ended."""
 
@@ -133,6 +135,12 @@ class JobReading:
         for line in whole_lines(self._service.settings.layout.job(self._job_id).steps):
             series.add(json.loads(line))
         return series
+
+
+def newest_samples(service: Service, job_id: str) -> list[dict[str, Any]]:
+    """The newest groups that are kept to be looked at, oldest first."""
+    lines = deque(whole_lines(service.settings.layout.job(job_id).samples), maxlen=SHOWN_SAMPLES)
+    return [json.loads(line) for line in lines]
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ import structlog
 from services.api.dependencies import Service
 from services.api.ui.reading import JobLook, JobReading, JobsLook, JobsReading
 from services.store.client import StoreError
+from services.store.jobs import JobNotFound
 
 log = structlog.get_logger()
 
@@ -75,7 +76,7 @@ class Watch(Generic[T]):
             self._wake.clear()
             try:
                 look: T | None = await asyncio.to_thread(self._read)
-            except StoreError as error:
+            except (StoreError, JobNotFound, OSError, ValueError) as error:
                 log.warning("dashboard_can_not_read", reason=str(error))
                 look = None
             self.look = look or self.look

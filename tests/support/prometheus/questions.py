@@ -91,13 +91,18 @@ def table(answers: Answers) -> str:
 
 def scale_up_and_down(service: RunningService, job_id: str, seconds: float) -> None:
     """One rollout worker, two of them, one again; on the way a reward worker dies and is replaced."""
-    service.wait_for(job_id, lambda view: view["step"] >= 3, 120)
+
+    def at_work() -> int:
+        """Rollout workers that have weights; one that loads the next ones is among them."""
+        return sum(len(service.workers(job_id, "rollout", state)) for state in ("ready", "syncing"))
+
+    service.wait_for(job_id, lambda view: view["step"] >= 3, 180)
     service.scale(job_id, "rollout", 2)
     [reward] = service.workers(job_id, "reward")
     os.kill(int(reward["pid"]), signal.SIGKILL)
-    wait_until(lambda: len(service.workers(job_id, "rollout")) == 2, 120)
-    wait_until(lambda: {one["id"] for one in service.workers(job_id, "reward")} - {reward["id"]}, 60)
+    wait_until(lambda: at_work() == 2, 180)
+    wait_until(lambda: {one["id"] for one in service.workers(job_id, "reward")} - {reward["id"]}, 90)
     time.sleep(seconds)
     service.scale(job_id, "rollout", 1)
-    wait_until(lambda: len(service.view(job_id)["workers"]) == 3, 60)
+    wait_until(lambda: len(service.view(job_id)["workers"]) == 3, 90)
     time.sleep(3 * SCRAPE_SECONDS)

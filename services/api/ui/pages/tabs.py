@@ -10,7 +10,6 @@ from typing import Protocol
 from nicegui import ui
 
 from services.api.dependencies import Service
-from services.api.looks import samples_of
 from services.api.ui.html import Markup, safe
 from services.api.ui.palette import Palette
 from services.api.ui.panels import state
@@ -19,7 +18,7 @@ from services.api.ui.panels.curves import DRIFT, OVERVIEW, SPEED, Curves
 from services.api.ui.panels.panel import ChartPanel, HtmlPanel, Panel
 from services.api.ui.panels.ratios import RatioPanels
 from services.api.ui.panels.samples import SamplesPanel
-from services.api.ui.reading import JobLook
+from services.api.ui.reading import JobLook, newest_samples
 from services.api.ui.words import clock
 from services.api.views import resolved_block
 
@@ -91,7 +90,7 @@ class Samples:
         self._panel.draw(palette, waiting)
 
     async def _read(self) -> None:
-        self._panel.take(await asyncio.to_thread(samples_of, self._service, self._job_id))
+        self._panel.take(await asyncio.to_thread(newest_samples, self._service, self._job_id))
         self._redraw()
 
 
