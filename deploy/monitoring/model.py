@@ -11,6 +11,7 @@ from typing import Literal
 
 CHOSEN_JOB = 'job_id=~"$job"'
 GREEN, AMBER, RED = "green", "orange", "red"
+Limits = tuple[tuple[float, str], ...]
 PanelKind = Literal["timeseries", "stat", "heatmap", "bargauge"]
 
 
@@ -40,7 +41,7 @@ class Panel:
     stacked: bool = False
     logarithmic: bool = False
     below: str = GREEN
-    limits: tuple[tuple[float, str], ...] = ()
+    limits: Limits = ()
     repeat: str = ""
     """A variable: one panel for each of its values."""
     absent_without: str = ""

@@ -42,8 +42,9 @@ def url(data: Path, redis_url: str) -> Iterator[str]:
         yield url
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def browser() -> Iterator[Browser]:
+    """Not for the session: Playwright keeps an event loop running in this thread, beside which nobody else's starts."""
     with chromium() as browser:
         yield browser
 

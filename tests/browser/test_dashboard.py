@@ -132,15 +132,16 @@ def test_the_page_scales_pauses_and_resumes(visit: Open, scene: NewScene, client
     expect(page.locator('[data-scale="reward"]')).to_contain_text("0 (1 ready)")
     record = Jobs(client).get(job.job_id)
     assert (record.rollout_workers, record.reward_workers) == (3, 0)
-    page.get_by_role("button", name="Pause").click()
+    page.get_by_role("button", name="Pause", exact=True).click()
     page.get_by_role("button", name="No, go back").click()
+    expect(page.get_by_role("dialog")).to_have_count(0)
     assert Jobs(client).get(job.job_id).status is Status.RUNNING
-    page.get_by_role("button", name="Pause").click()
+    page.get_by_role("button", name="Pause", exact=True).click()
     page.get_by_role("button", name="Yes, pause").click()
     expect(page.locator(".head .mark")).to_have_text("pausing")
     assert Jobs(client).get(job.job_id).status is Status.PAUSING
     Jobs(client).transition(job.job_id, Status.PAUSED, by="test")
-    page.get_by_role("button", name="Resume").click()
+    page.get_by_role("button", name="Resume", exact=True).click()
     page.get_by_role("button", name="Yes, resume").click()
     expect(page.locator(".head .mark")).to_have_text("queued")
 

@@ -32,6 +32,7 @@ def test_a_socket_with_a_session_is_opened(url: str) -> None:
         (Sessions("sk-other").issue(), None),
         (Sessions(KEY).issue(), "http://evil"),
     ],
+    ids=["none", "forged", "of another key", "from another page"],
 )
 def test_others_are_refused(url: str, cookie: str | None, origin: str | None) -> None:
     with pytest.raises(InvalidStatus) as refused:

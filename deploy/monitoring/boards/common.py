@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from deploy.monitoring.model import AMBER, GREEN, RED, Annotation, Query, Variable
+from deploy.monitoring.model import AMBER, GREEN, RED, Annotation, Limits, Query, Variable
 from services.observability.thresholds import Threshold
 
 JOBS = Variable("job", "Job", "label_values(sspo_learner_step, job_id)", several=True, newest_first=True)
@@ -26,11 +26,9 @@ ELSE_ZERO = "or on (job_id) sum by (job_id) (0 * sspo_learner_step{@})"
 """What was never counted for a job has no series of its own."""
 
 
-def rate(name: str, *by: str, labels: str = "") -> str:
+def rate(name: str, *by: str) -> str:
     """Events a second by job and by labels of the metric; 0 where nothing was counted so far."""
-    chosen = f"@, {labels}" if labels else "@"
-    counted = f"sum by ({', '.join(('job_id', *by))}) (rate({name}{{{chosen}}}[$__rate_interval]))"
-    return f"{counted} {ELSE_ZERO}"
+    return f"sum by ({', '.join(('job_id', *by))}) (rate({name}{{@}}[$__rate_interval])) {ELSE_ZERO}"
 
 
 def total(name: str, *by: str) -> str:
@@ -43,10 +41,9 @@ def share(part: str, whole: str) -> str:
     return f"({rate(part)}) / sum by (job_id) (rate({whole}{{@}}[$__rate_interval]))"
 
 
-def quantiles(histogram: str, *by: str, labels: str = "") -> tuple[Query, ...]:
+def quantiles(histogram: str, *by: str) -> tuple[Query, ...]:
     """Median, 95th and 99th percentile of a histogram."""
-    chosen = f"@, {labels}" if labels else "@"
-    counted = f"sum by ({', '.join(('le', *by))}) (rate({histogram}_bucket{{{chosen}}}[$__rate_interval]))"
+    counted = f"sum by ({', '.join(('le', *by))}) (rate({histogram}_bucket{{@}}[$__rate_interval]))"
     names = "".join(f" {{{{{label}}}}}" for label in by)
     return tuple(
         Query(f"histogram_quantile({quantile}, {counted})", f"p{quantile * 100:g}{names}")
@@ -70,11 +67,11 @@ def figures(**names: str) -> tuple[Query, ...]:
     return tuple(Query(f"{name}{{@}}", f"{legend} {{{{job_id}}}}") for legend, name in names.items())
 
 
-def high(at: Threshold) -> tuple[tuple[float, str], ...]:
+def high(at: Threshold) -> Limits:
     """Limits of a figure that is bad when high."""
     return (at.leave, AMBER), (at.enter, RED)
 
 
-def low(at: Threshold) -> tuple[tuple[float, str], ...]:
+def low(at: Threshold) -> Limits:
     """Limits of a figure that is bad when low; red below them."""
     return (at.enter, AMBER), (at.leave, GREEN)

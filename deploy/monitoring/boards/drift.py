@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from deploy.monitoring.boards import drift_words as words
 from deploy.monitoring.boards.common import ANNOTATIONS, JOBS, figure, figures, heat, high, low
-from deploy.monitoring.model import RED, Dashboard, Panel, PanelKind, Query, Row, Variable
+from deploy.monitoring.model import GREEN, RED, Dashboard, Limits, Panel, PanelKind, Query, Row, Variable
 from services.observability import thresholds
 
 OUTSIDE, ESS_TOKEN, ESS_SEQUENCE, K3, SHARE = (
@@ -23,8 +23,16 @@ def outside(kind: PanelKind, width: int, height: int) -> Panel:
     return Panel("Tokens outside 0.9–1.1", OUTSIDE, words.OUTSIDE, kind, "percentunit", width, height, limits=limits)
 
 
-def glance(title: str, queries: tuple[Query, ...], told: str, unit: str = "percentunit", **more: object) -> Panel:
-    return Panel(title, queries, told, "stat", unit, width=4, height=5, **more)  # type: ignore[arg-type]
+def glance(
+    title: str,
+    queries: tuple[Query, ...],
+    told: str,
+    unit: str = "percentunit",
+    below: str = GREEN,
+    limits: Limits = (),
+) -> Panel:
+    """A number at the top."""
+    return Panel(title, queries, told, "stat", unit, width=4, height=5, below=below, limits=limits)
 
 
 ROWS = (

@@ -5,7 +5,7 @@ from __future__ import annotations
 from deploy.monitoring.boards import drift
 from deploy.monitoring.boards import drift_words as words
 from deploy.monitoring.boards.common import ANNOTATIONS, ONE_JOB, low, rate, total
-from deploy.monitoring.model import AMBER, GREEN, RED, Dashboard, Panel, Query, Row
+from deploy.monitoring.model import AMBER, GREEN, RED, Dashboard, Limits, Panel, Query, Row
 from deploy.monitoring.promql import STEP_INTERVAL
 from services.observability import thresholds
 
@@ -16,8 +16,8 @@ LEFT = (
 )
 
 
-def number(title: str, expr: str, told: str, unit: str = "short", **more: object) -> Panel:
-    return Panel(title, (Query(expr, ""),), told, "stat", unit, width=3, height=4, **more)  # type: ignore[arg-type]
+def number(title: str, expr: str, told: str, unit: str = "short", below: str = GREEN, limits: Limits = ()) -> Panel:
+    return Panel(title, (Query(expr, ""),), told, "stat", unit, width=3, height=4, below=below, limits=limits)
 
 
 NOW = Row(
