@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page
+from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Request
 
 from services.layout import Layout
 from services.store.client import Client
@@ -58,9 +58,13 @@ def visit(browser: Browser, url: str, client: Client) -> Iterator[Open]:
     contexts: list[BrowserContext] = []
     problems: list[str] = []
 
-    def note(text: str, allowed: str) -> None:
-        if not re.search(allowed, text):
-            problems.append(text)
+    def heard(message: ConsoleMessage, allowed: str) -> None:
+        if message.type == "error" and not re.search(allowed, message.text):
+            problems.append(message.text)
+
+    def asked(request: Request) -> None:
+        if not request.url.startswith((url, "data:", "blob:")):
+            problems.append(f"asked {request.url}")
 
     def open_page(
         path: str = "/", *, phone: bool = False, dark: bool = False, signed_in: bool = True, allowed: str = "^$"
@@ -68,9 +72,9 @@ def visit(browser: Browser, url: str, client: Client) -> Iterator[Open]:
         context = new_context(browser, phone=phone, dark=dark, signed_in=signed_in)
         contexts.append(context)
         page = context.new_page()
-        page.on("console", lambda message: message.type == "error" and note(message.text, allowed))
+        page.on("console", lambda message: heard(message, allowed))
         page.on("pageerror", lambda error: problems.append(str(error)))
-        page.on("request", lambda request: _is_ours(request.url, url) or problems.append(f"asked {request.url}"))
+        page.on("request", asked)
         page.goto(f"{url}/ui{path}")
         return page
 
@@ -78,10 +82,6 @@ def visit(browser: Browser, url: str, client: Client) -> Iterator[Open]:
     for context in contexts:
         context.close()
     assert problems == []
-
-
-def _is_ours(asked: str, url: str) -> bool:
-    return asked.startswith((url, "data:", "blob:", url.replace("http", "ws", 1)))
 
 
 def sign_in(page: Page, url: str, key: str = KEY) -> None:

@@ -14,15 +14,16 @@ from services.layout import Layout
 from services.observability.guard_spec import GuardAction
 from services.store.client import Client, connect
 from services.store.jobs import JobError, Jobs
-from services.store.registry import WorkerKind, WorkerState
 from services.store.transitions import Status
-from tests.browser.scene import Scene
+from tests.browser.records import Course
+from tests.browser.scene import Crew, Scene
 from tests.browser.stage import chromium, new_context, serving
 from tests.support.redis_server import RedisServer
 
 IMAGES = Path(__file__).parents[2] / "docs" / "images"
 MAIN, OTHER = "ftjob-7d31c05e", "ftjob-19f2ab44"
 LADDER: tuple[GuardAction, ...] = ("warn", "throttle", "lower_lr", "pause")
+TOO_FAST = Course(drift=0.12, growth=2.2, ceiling=0.55)
 SETTLED_MILLISECONDS = 2500
 
 Shot = tuple[str, str, bool, bool, int | None]
@@ -90,7 +91,7 @@ def make_jobs(client: Client, layout: Layout) -> list[Scene]:
         ("info", "Evaluation after step 260: reward 0.771"),
         ("info", "Step 260/400: reward 0.744"),
     )
-    wild = Scene(client, layout, OTHER, suffix="high-lr", drift=0.12, growth=2.2, ceiling=0.55, seed=3, guard=LADDER)
+    wild = Scene(client, layout, OTHER, suffix="high-lr", course=TOO_FAST, seed=3, guard=LADDER)
     wild.create(age_seconds=180 * 5.9)
     wild.train(0, 180)
     Scene(client, layout, "ftjob-a07715b3", steps=200).create(Status.QUEUED, age_seconds=40.0)
@@ -99,7 +100,7 @@ def make_jobs(client: Client, layout: Layout) -> list[Scene]:
 
 def keep_alive(scene: Scene) -> None:
     """Heartbeats, and a wait that has just begun."""
-    crew: list[tuple[str, WorkerKind, WorkerState, float]] = [
+    crew: Crew = [
         ("rollout-1", "rollout", "ready", 1.2),
         ("rollout-2", "rollout", "syncing", 0.4),
         ("reward-1", "reward", "ready", 0.8),

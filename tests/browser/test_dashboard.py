@@ -13,12 +13,11 @@ from services.store.client import Client
 from services.store.jobs import Jobs
 from services.store.transitions import Status
 from tests.browser.conftest import Open, sign_in
-from tests.browser.scene import Scene
+from tests.browser.scene import Crew, Scene
 from tests.browser.stage import KEY
 
 NewScene = Callable[..., Scene]
-TABS = ("overview", "drift", "samples", "flow", "events")
-STAFF = [("rollout-1", "rollout", "ready", 1.0), ("reward-1", "reward", "ready", 1.0)]
+STAFF: Crew = [("rollout-1", "rollout", "ready", 1.0), ("reward-1", "reward", "ready", 1.0)]
 
 
 def tile(page: Page, name: str) -> Locator:
