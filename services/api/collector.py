@@ -25,6 +25,7 @@ from services.store.jobs import JobRecord
 from services.store.registry import WorkerKind, WorkerState
 from services.store.transitions import ENDED, Status
 from services.trajectories.entries import EVAL_PROMPTS, EVAL_TRAJECTORIES, PROMPTS, SCORED, TRAJECTORIES
+from services.trajectories.ledger import DropReason
 from services.trajectories.stream_stats import steps_in_flight, stream_stats
 
 log = structlog.get_logger()
@@ -89,7 +90,14 @@ class JobCollector(Collector):
             record = self._service.jobs.get(job_id)
             if status in ENDED and now - (record.finished_at or 0) > SHOWN_AFTER_END_SECONDS:
                 continue
-            for name, labels, value in self._job(record, now):
+            try:
+                samples = list(self._job(record, now))
+            except StoreError:
+                raise
+            except Exception:  # one job's boundary: the others' figures, and what alerts on them, stay
+                log.exception("job_not_scraped", job=job_id)
+                continue
+            for name, labels, value in samples:
                 yield name, (job_id, *labels), value
 
     def _job(self, record: JobRecord, now: float) -> Iterator[Sample]:
@@ -97,7 +105,8 @@ class JobCollector(Collector):
         yield "sspo_learner_step", (), progress.next_step
         yield "sspo_learner_steps_wanted", (), record.spec.learner.steps
         yield "sspo_policy_version", (), progress.policy_version
-        yield "sspo_learner_tokens_total", (), progress.trained_tokens
+        undone = self._service.tallies.read(record.id).wasted_tokens.get(DropReason.ROLLED_BACK, 0)
+        yield "sspo_learner_tokens_total", (), progress.trained_tokens + undone
         yield "sspo_job_waiting_seconds", (), now - record.waiting_for.since if record.waiting_for else 0.0
         yield from self._ledger(record.id)
         yield from self._queues(record.id)
@@ -115,7 +124,7 @@ class JobCollector(Collector):
     def _ledger(self, job_id: str) -> Iterator[Sample]:
         ledger = self._service.ledger.snapshot(job_id)
         yield "sspo_groups_issued_total", (), ledger.issued
-        yield "sspo_groups_trained_total", (), ledger.trained
+        yield "sspo_groups_trained_total", (), ledger.trained + ledger.dropped.get(DropReason.ROLLED_BACK, 0)
         for reason, count in ledger.dropped.items():
             yield "sspo_groups_dropped_total", (reason,), count
         yield "sspo_groups_in_flight", (), ledger.in_flight

@@ -42,5 +42,6 @@ def surroundings(service: Service, record: JobRecord) -> Surroundings:
         wasted_tokens=tallies.wasted_tokens,
         dead_letters=tallies.dead_letters,
         canary_failures=tallies.canary_failures,
+        canary_quiet_seconds=time.time() - tallies.canary_failed_at,
         workers=service.registry.list(record.id),
     )

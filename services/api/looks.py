@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import deque
 from typing import Any
 
 from services.api.dependencies import Service
@@ -18,6 +19,7 @@ def gate_of(service: Service, job_id: str) -> dict[str, Any] | None:
     return curve
 
 
-def samples_of(service: Service, job_id: str) -> list[dict[str, Any]]:
-    """The groups that are kept, in the order in which they were trained."""
-    return [json.loads(line) for line in whole_lines(service.settings.layout.job(job_id).samples)]
+def samples_of(service: Service, job_id: str, most: int) -> list[dict[str, Any]]:
+    """The newest groups that are kept, up to `most`, in the order in which they were trained."""
+    lines = deque(whole_lines(service.settings.layout.job(job_id).samples), maxlen=most)
+    return [json.loads(line) for line in lines]

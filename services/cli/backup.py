@@ -44,7 +44,8 @@ def backup(layout: Layout, target: Path) -> None:
         _copy(source.checkpoints, copy.checkpoints)
         _copy(source.journal, copy.journal)
         _copy(source.export, copy.export)
-        _copy(source.spec, copy.spec)
+        for path in ("spec", "steps", "samples", "gate"):
+            _copy(getattr(source, path), getattr(copy, path))
     for name in (*WHOLE, layout.api_key.name, layout.version.name):
         _copy(layout.root / name, target / name)
 

@@ -64,13 +64,20 @@ class Evaluation:
         self._running: _Running | None = None
         done = [record["step"] for record in Evaluations(client).list(job_id)]
         self._newest = max(done, default=-1)
+        self._cut: int | None = None
 
     @property
     def running(self) -> bool:
         return self._running is not None
 
-    def tick(self, wanted_step: int, *, clock_stands_still: bool = False) -> None:
-        """Start the wanted evaluation, collect answers, finish when all are in or the deadline passed."""
+    def tick(self, wanted_step: int, *, cut: int = 0, clock_stands_still: bool = False) -> None:
+        """Start the wanted evaluation, collect answers, finish when all are in or the deadline passed.
+
+        `cut` grows when training goes back: what was evaluated above `wanted_step` was of weights that are undone.
+        """
+        if self._cut is not None and cut > self._cut:
+            self._go_back(wanted_step)
+        self._cut = cut
         if wanted_step > self._newest and self._running is None:
             self._start(wanted_step)
         if self._running is None:
@@ -84,6 +91,11 @@ class Evaluation:
         else:
             self._issue(self._running)
             self._issue_lost(self._running)
+
+    def _go_back(self, step: int) -> None:
+        self._newest = min(self._newest, step)
+        if self._running is not None and self._running.step > step:
+            self._running = None
 
     def _start(self, step: int) -> None:
         streams.delete(self._client, self._job_id, streams.EVALUATION_STREAMS)

@@ -157,7 +157,7 @@ class JobReconciler:
         if self._evaluation is None:
             self._evaluation = Evaluation(self._client, self._spec, dispatcher)
         manned = record.rollout_workers > 0 and record.reward_workers > 0
-        self._evaluation.tick(progress.evaluation_step, clock_stands_still=not manned)
+        self._evaluation.tick(progress.evaluation_step, cut=progress.evaluation_cut, clock_stands_still=not manned)
         return self._evaluation.running
 
     def _finishing(self, record: JobRecord, progress: ProgressRecord) -> None:

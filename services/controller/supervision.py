@@ -16,7 +16,7 @@ class Supervision:
 
     def death(self, kind: str, progress: int) -> bool:
         """Note a death, with the progress counter of its kind; True when it is one too many."""
-        if progress > self._progress.get(kind, -1):
+        if progress != self._progress.get(kind):  # a rollback, or a Redis that forgot, makes it smaller
             self._progress[kind] = progress
             self._deaths[kind] = 0
         self._deaths[kind] = self._deaths.get(kind, 0) + 1

@@ -80,9 +80,9 @@ class Guarding:
         return "rollback" in self._spec.guard.actions
 
     @property
-    def newest_healthy(self) -> int | None:
-        """Steps of the checkpoint that a rollback would go to, if it is kept; None where there are no rollbacks."""
-        return max(self.watch.state.healthy, default=0) if self.may_roll_back else None
+    def healthy(self) -> tuple[int, ...]:
+        """Steps of the checkpoints that a rollback would go to, the newest that is kept; none without rollbacks."""
+        return (self.watch.state.healthy or (0,)) if self.may_roll_back else ()
 
     def settings(self) -> dict[str, Any]:
         """What the next record says: the settings in effect, and what the guard knows."""
@@ -130,7 +130,7 @@ class Guarding:
         found = max(kept & set(self.watch.state.healthy), default=None)
         if found is None:
             self._say("The guard would go back, but no healthy checkpoint is kept", {"action": "rollback"})
-            self.watch = self.watch.model_copy(update={"state": nowhere_to_go(self.watch.state)})
+            self.watch = self.watch.model_copy(update={"state": nowhere_to_go(self.watch.state, self._spec.guard)})
         return found
 
     def roll_back(self, to_step: int) -> dict[str, Any]:

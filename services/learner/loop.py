@@ -120,6 +120,7 @@ class Learner:
         checkpoint.newest(self._folder.checkpoints, counts_in(self._books.headers))  # removes what this has undone
         self._assembler.undone = undone_versions(self._books.headers)
         self._books.assert_training()
+        self._probe.went_back()
         self._publish()
         self._reporter.cut(header)
 
@@ -220,6 +221,7 @@ class Learner:
         figures = {**figures, **times, "drift": drift, "epoch": self._journal.epoch, "policy_version": self.version}
         decision = self._guarding.look(header.step, figures)
         figures["guard"] = decision.view()
+        self._journal.check_epoch()  # one that was replaced while it hung says nothing of steps any more
         self._reporter.step(header, figures, tokens=self._training.trainer.state.trained_tokens, replayed=False)
         trainer, self._checkpoint_seconds = self._training.trainer, 0.0
         self._samples.add(header.step, groups[0], trainer.token_log, trainer.watched_advantages)
@@ -278,7 +280,7 @@ class Learner:
     def _checkpoint(self) -> None:
         self._enter("checkpointing")
         started = time.time()
-        self._retention.protected = self._guarding.newest_healthy
+        self._retention.protected = self._guarding.healthy
         self._writer.submit(self._training.snapshot())
         self._checkpoint_seconds = time.time() - started
 

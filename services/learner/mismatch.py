@@ -52,6 +52,10 @@ class MismatchProbe:
         if every and due and self._kept is None:
             self._kept = _Kept(version, step, host_copy(self._policy.tensors()))
 
+    def went_back(self) -> None:
+        """Training was rolled back: no group of the weights that are kept is trained any more."""
+        self._kept = self._latest = None
+
     def complete(self, drift: dict[str, Any], groups: Sequence[Group], step: int) -> dict[str, Any]:
         """The figures of a step with the newest mismatch: its own, or that of the newest group recomputed."""
         if drift["mismatch"] is not None:

@@ -18,7 +18,7 @@ from services.observability.metrics import MAX_STALENESS_LABEL, STALENESS_BUCKET
 from services.spec import JobSpec
 from services.store.client import Client, StoreError
 from services.store.events import Events
-from services.store.steps import Checkpoints, Steps
+from services.store.steps import Checkpoints, Evaluations, Steps
 from services.trajectories.ledger import DropReason
 from services.trajectories.progress import Progress
 from services.trajectories.tallies import Tallies
@@ -44,7 +44,8 @@ class Reporter:
         record |= figures
         self._steps.put(self._spec.job_id, header.step, record)
         self._sinks.put(record)
-        self._progress.set(self._spec.job_id, trained_tokens=tokens)
+        if not replayed:
+            self._progress.set(self._spec.job_id, trained_tokens=tokens)
         evaluation = self._spec.evaluation
         done = header.step + 1
         if evaluation is not None and (done % evaluation.every == 0 or done == self._spec.learner.steps):
@@ -84,6 +85,14 @@ class Reporter:
             undone = sum(len(numbers) for numbers in header.dropped.values())
             text = f"Training was rolled back to step {header.step}; {undone} groups are dropped as rolled_back"
         self._events.add(self._spec.job_id, text, level="warn")
+        evaluation = self._spec.evaluation
+        if evaluation is not None:
+            Evaluations(self._client).forget_after(self._spec.job_id, header.step)
+            self._progress.set(
+                self._spec.job_id,
+                evaluation_step=header.step - header.step % evaluation.every,
+                evaluation_cut=header.sequence + 1,
+            )
         undone_tokens = sum(int(record["tokens"]) for record in self._steps.since(self._spec.job_id, header.step))
         if undone_tokens:
             Tallies(self._client).waste(self._spec.job_id, DropReason.ROLLED_BACK, undone_tokens)

@@ -67,8 +67,8 @@ class Retention:
         self._quota = spec.disk_quota_bytes
         self._verified: dict[str, int] = {}
         self._squeezed = False
-        self.protected: int | None = None
-        """Steps of a checkpoint that stays beside the newest ones."""
+        self.protected: tuple[int, ...] = ()
+        """Steps of checkpoints of which the newest that is there stays beside the newest ones."""
 
     def save(self, snapshot: Snapshot) -> Path:
         """Write one checkpoint and apply retention. Raises DiskQuota, DiskFull, Fenced, OSError, CheckpointDamaged."""
@@ -98,8 +98,10 @@ class Retention:
 
     def _retain(self) -> None:
         good: list[Path] = []
+        there = {checkpoint.step_of(path) for path in checkpoint.stored(self._folder.checkpoints)}
+        protected = max(there & set(self.protected), default=None)
         for path in reversed(checkpoint.stored(self._folder.checkpoints)):
-            if len(good) >= self._keep and checkpoint.step_of(path) != self.protected:
+            if len(good) >= self._keep and checkpoint.step_of(path) != protected:
                 remove_folder(path)
             elif self._is_good(path):
                 good.append(path)

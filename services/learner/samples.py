@@ -28,6 +28,8 @@ log = structlog.get_logger()
 KEPT = 64
 """Groups of a job; up to twice as many until the file is written anew."""
 EVERY_SECONDS = 5.0
+MOST_TOKENS = 4096
+"""Of one trajectory that are kept, the first ones."""
 MAX_LOG_RATIO, CURVE_POINTS = 3.0, 121
 DIGITS = 5
 
@@ -46,7 +48,10 @@ class TokenLog:
 
     def rows(self) -> dict[int, tuple[list[float], list[float]]]:
         """Trajectory of the group -> log ratio and weight of each of its tokens; waits for the device."""
-        return {index: (_plain(ratios), _plain(weights)) for index, (ratios, weights) in self._rows.items()}
+        return {
+            index: (_plain(ratios[:MOST_TOKENS]), _plain(weights[:MOST_TOKENS]))
+            for index, (ratios, weights) in self._rows.items()
+        }
 
 
 class Samples:
@@ -86,10 +91,12 @@ class Samples:
     def _trajectory(self, trajectory: Trajectory, log_ratios: list[float], weights: list[float]) -> dict[str, Any]:
         return {
             "reward": trajectory.reward.value,
-            "tokens": [self._text([token]) for token in read_ints(trajectory.completion_token_ids).tolist()],
+            "tokens": [
+                self._text([token]) for token in read_ints(trajectory.completion_token_ids)[:MOST_TOKENS].tolist()
+            ],
             "log_ratios": log_ratios,
             "weights": weights,
-            "versions": list(_versions(trajectory)),
+            "versions": list(_versions(trajectory))[:MOST_TOKENS],
         }
 
     def _text(self, token_ids: list[int]) -> str:

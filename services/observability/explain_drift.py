@@ -29,16 +29,17 @@ def update_kl_k3(buckets: dict[tuple[int, int], float]) -> float | None:
     return (buckets[youngest, last] - buckets[youngest, 0]) / last
 
 
-def step_kl_k3(buckets: dict[tuple[int, int], float]) -> float | None:
-    """What one step of staleness adds to k3; None where nothing is stale."""
-    stale = [value / staleness for (staleness, _), value in buckets.items() if staleness > 0]
+def step_kl_k3(buckets: dict[tuple[int, int], float], engine: float) -> float | None:
+    """What one step of staleness adds to the engine's k3; None where nothing is stale."""
+    stale = [max(0.0, value - engine) / staleness for (staleness, _), value in buckets.items() if staleness > 0]
     return mean(stale)
 
 
 def learning_rate_too_high(spec: JobSpec, window: Sequence[Record], around: Surroundings) -> Finding | None:
     """The policy moves too far, in a step or from step to step."""
     buckets = by_bucket(window)
-    in_step, per_step = update_kl_k3(buckets), step_kl_k3(buckets)
+    engine = mean([record.get("drift", {}).get("mismatch_kl_k3") for record in window]) or 0.0
+    in_step, per_step = update_kl_k3(buckets), step_kl_k3(buckets, engine)
     rate = mean([record.get("learning_rate") for record in window])
     evidence = {"kl_k3_per_update": in_step, "kl_k3_per_step_of_staleness": per_step, "learning_rate": rate}
     youngest = min((staleness for staleness, _ in buckets), default=0)
@@ -73,7 +74,7 @@ def old_samples(spec: JobSpec, window: Sequence[Record], around: Surroundings) -
             "slow disk or network, a load that hangs, or an engine that serves long completions in one go."
         )
         return Finding("weights_late", "New weights reach the engines late", text, "warn", evidence)
-    if staleness >= at.STALE_STEPS:
+    if staleness >= at.STALE_STEPS and total >= at.STALE_KL_K3:
         text = (
             f"Samples are {staleness:.1f} steps old when they are trained, though engines had the newest weights: they "
             "wait in queues. Lower learner.max_staleness, or give the learner fewer rollout workers to outrun it."

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from services.observability import thresholds as at
-from services.observability.findings import Finding, Record, Rule, Surroundings, mean, percent, weighted
+from services.observability.findings import Finding, Record, Rule, Severity, Surroundings, mean, percent, weighted
 from services.spec import JobSpec
 
 
@@ -81,7 +81,7 @@ def stale_engine(spec: JobSpec, window: Sequence[Record], around: Surroundings) 
     rollouts = [worker for worker in around.workers if worker.kind == "rollout" and worker.state == "ready"]
     behind = [one.id for one in rollouts if one.policy_version < around.policy_version - 2]
     evidence = {"canary_failures": around.canary_failures, "workers_behind": behind}
-    if around.canary_failures:
+    if around.canary_failures and around.canary_quiet_seconds < at.CANARY_SECONDS:
         text = (
             f"{around.canary_failures} times an engine did not answer its canary as the weights it was given must: it "
             "had others. Nothing that it sampled under them was handed over, and it was replaced. If it happens again, "
@@ -126,7 +126,14 @@ def engine_sampling(spec: JobSpec, window: Sequence[Record], around: Surrounding
             f"yet the log-probs that came with them do not say so. That is {likely} whose log-probs are the raw "
             "model's: have the engine return those of the distribution that it samples from."
         )
-        return Finding("hidden_sampling", "The engine hides how it samples", text, "error", found.evidence())
+        selected = spec.learner.drop_uninformative_groups or any(record.get("staleness_max") for record in window)
+        if selected:
+            text += (
+                " Or it is what was selected: groups that ended within one version, short ones, or those with unequal "
+                "rewards are not as surprising as all are."
+            )
+        severity: Severity = "info" if selected else "error"
+        return Finding("hidden_sampling", "The engine hides how it samples", text, severity, found.evidence())
     return None
 
 

@@ -47,6 +47,8 @@ class Surroundings:
     wasted_tokens: Mapping[str, int] = field(default_factory=dict)
     dead_letters: Mapping[str, int] = field(default_factory=dict)
     canary_failures: int = 0
+    canary_quiet_seconds: float = 0.0
+    """Since the last of them."""
     workers: Sequence[WorkerRecord] = ()
 
 

@@ -143,9 +143,10 @@ def rolled_back(state: GuardState, to_step: int, spec: GuardSpec) -> GuardState:
     )
 
 
-def nowhere_to_go(state: GuardState) -> GuardState:
-    """The state when no healthy checkpoint is kept: the rung is left out."""
-    return state.model_copy(update={"level": state.level + 1})
+def nowhere_to_go(state: GuardState, spec: GuardSpec) -> GuardState:
+    """The state when no healthy checkpoint is kept: the next rung comes at once; without one, a cooldown."""
+    level = state.level + 1
+    return state.model_copy(update={"level": level} | ({} if level < len(spec.actions) else {"waited_steps": 0}))
 
 
 def _means(window: Sequence[Figures], state: GuardState) -> dict[GuardFigure, float]:

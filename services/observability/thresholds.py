@@ -33,6 +33,8 @@ PER_STEP_KL_K3 = 0.02
 """k3 that one step of staleness adds, for jobs with one update a step."""
 STALE_STEPS = 4.0
 """Mean staleness from which it is named as what makes the drift."""
+STALE_KL_K3 = 0.02
+"""And k3 from which it is worth naming: a job may choose its staleness."""
 LATE_STEPS = 1.0
 """Steps by which sampled weights are behind those published when their groups were issued."""
 
@@ -43,6 +45,8 @@ MISMATCH_SHARE = 0.5
 """Share of the whole deviation from which it is named as the larger part."""
 NOTICED_KL_K3 = 1e-4
 """k3 of a step above which its parts are worth a word."""
+CANARY_SECONDS = 900.0
+"""How long after an engine failed its canary it is still what is wrong."""
 SURPRISE_ERRORS = 5.0
 """Standard errors by which sampled tokens may be less or more surprising than the policy's entropy says."""
 SURPRISE_NATS = 0.01

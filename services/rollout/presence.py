@@ -16,7 +16,7 @@ from services.rollout.weights import CanaryFailed
 from services.store.client import Client
 from services.store.events import Events
 from services.store.registry import Registry, WorkerRecord, WorkerState
-from services.trajectories.tallies import CANARY_FAILURES, Tallies
+from services.trajectories.tallies import Tallies
 
 log = structlog.get_logger()
 
@@ -63,7 +63,7 @@ class Presence:
         log.error("rollout_failed", code=code, error=str(error))
         data = {"worker": self._id, "code": code, "policy_version": self._version}
         if isinstance(error, CanaryFailed):
-            await asyncio.to_thread(self._tallies.count, self._job_id, CANARY_FAILURES)
+            await asyncio.to_thread(self._tallies.canary_failed, self._job_id)
         message = f"{self._id}: {code}: {error}"
         await asyncio.to_thread(self._events.add, self._job_id, message, level="error", data=data)
         self.state, self._next = "failed", 0.0

@@ -95,6 +95,12 @@ class Evaluations:
         """All so far, ascending by step."""
         return _ascending(self._client.hgetall(keys.evaluations(job_id)))
 
+    def forget_after(self, job_id: str, step: int) -> None:
+        """Training went back to `step`: later outcomes are of weights that were undone."""
+        undone = [str(record["step"]) for record in self.list(job_id) if record["step"] > step]
+        if undone:
+            self._client.hdel(keys.evaluations(job_id), *undone)
+
 
 class Checkpoints:
     """Checkpoint records: plain dicts, with the step under "step"."""

@@ -40,6 +40,8 @@ class ProgressRecord:
     """What the learner does: starting, replaying, waiting_for_batch, training, publishing, finished, ..."""
     evaluation_step: int = -1
     """Newest step for which the learner asked for an evaluation."""
+    evaluation_cut: int = 0
+    """Records when training last went back: later evaluations are of weights that were undone."""
     trained_tokens: int = 0
     staleness_window: int = -1
     """Steps that groups may be issued ahead, where the guard has tightened what the job says; -1: as it says."""

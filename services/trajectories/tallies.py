@@ -7,6 +7,7 @@ that were aborted are unknown and not among them.
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,7 +17,7 @@ from services.store.client import Client
 LOST_LEASE = "lost_lease"
 """Handed over in vain: the group was somebody else's by then. An answer that was lost on the way counts here too."""
 REDELIVERED, RESTARTS = "redelivered:", "restarts:"
-CANARY_FAILURES = "canary_failures"
+CANARY_FAILURES, CANARY_FAILED_AT = "canary_failures", "canary_failed_at"
 WEIGHTS_CHANGED = "weights_changed"
 """An evaluation's sample that spans two versions and is run again."""
 
@@ -37,6 +38,8 @@ class TallyRecord:
     """Kind of worker -> workers that died or hung and were replaced."""
     canary_failures: int = 0
     """Engines that did not answer as their weights must."""
+    canary_failed_at: int = 0
+    """When the last of them was, in seconds since the epoch."""
     sampled_groups: int = 0
     """Hand-overs of groups with completions, of both stages."""
     sampled_bytes: int = 0
@@ -65,6 +68,7 @@ class Tallies:
             redelivered=_of(counts, REDELIVERED),
             restarts=_of(counts, RESTARTS),
             canary_failures=counts.get(CANARY_FAILURES, 0),
+            canary_failed_at=counts.get(CANARY_FAILED_AT, 0),
             sampled_groups=counts.get("sampled_groups", 0),
             sampled_bytes=counts.get("sampled_bytes", 0),
         )
@@ -76,6 +80,11 @@ class Tallies:
     def count(self, job_id: str, name: str, amount: int = 1) -> None:
         """Add to one of the other counts."""
         self._client.hincrby(keys.tallies(job_id), name, amount)
+
+    def canary_failed(self, job_id: str) -> None:
+        """Count an engine that did not answer as its weights must, and remember when."""
+        self.count(job_id, CANARY_FAILURES)
+        self._client.hset(keys.tallies(job_id), CANARY_FAILED_AT, int(time.time()))
 
 
 def _of(counts: dict[str, int], prefix: str) -> dict[str, int]:

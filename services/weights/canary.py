@@ -1,8 +1,11 @@
 """The canary: log-probs of fixed tokens, computed by the learner and asked of every engine after every load.
 
 An engine that answers wrongly does not have the weights it was given, whatever the load call returned. Float32 must
-agree within 1e-4, relative to max(1, |log-prob|): the tokens are random, so that a trained model finds some of them
-next to impossible, and float32 can't say -40 to four places after the point. Lower precisions differ by themselves, so
+agree within 5e-4, relative to max(1, |log-prob|): the tokens are random, so that a trained model finds some of them
+next to impossible, and float32 can't say -40 to four places after the point. Differences of engines that are right have
+a long tail (median 2e-6, 1 in 100 above 1e-5, 1 in 6,000 above 1e-4, where a model has become very sure).
+
+Lower precisions differ by themselves, so
 the limit is three times what the same engine showed right after its cold load, whose weights are checked exactly by
 other means.
 """
@@ -17,7 +20,7 @@ from typing import Any
 
 import torch
 
-FLOAT32_LIMIT = 1e-4
+FLOAT32_LIMIT = 5e-4
 COLD_FACTOR = 3.0
 
 

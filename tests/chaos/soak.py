@@ -2,7 +2,7 @@
 
     python -m tests.chaos.soak --minutes 30 [--report FILE]
 
-Compares memory (resident, private) and open descriptors of every process at the end with those at a third of the run,
+Compares memory (anonymous) and open descriptors of every process at the end with those at a third of the run,
 and prints what Redis and its file hold per step. Ends with 1 when a process has grown by more than 5 %, or its
 descriptors have.
 """
@@ -41,7 +41,7 @@ class Sample:
     redis_bytes: int
     redis_file_bytes: int
     memory: dict[str, int] = field(default_factory=dict)
-    """Private bytes by process: kind and pid."""
+    """Anonymous bytes by process, kind and pid: pages of programs count as private or not by who else runs them."""
     descriptors: dict[str, int] = field(default_factory=dict)
 
 
@@ -59,11 +59,19 @@ def look(service: RunningService, job_id: str, started: float) -> Sample:
             kind = kind_of(process.cmdline())
             if kind is not None:
                 name = f"{kind.value} {process.pid}"
-                sample.memory[name] = process.memory_full_info().uss
+                sample.memory[name] = anonymous_bytes(process.pid)
                 sample.descriptors[name] = process.num_fds()
-        except psutil.NoSuchProcess:
+        except (psutil.NoSuchProcess, FileNotFoundError, ProcessLookupError):
             continue
     return sample
+
+
+def anonymous_bytes(pid: int) -> int:
+    """Resident memory of a process that belongs to no file."""
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("RssAnon:"):
+            return 1024 * int(line.split()[1])
+    raise ProcessLookupError(pid)
 
 
 def around(samples: list[Sample], seconds: float) -> list[Sample]:

@@ -15,7 +15,7 @@ from services.cli.main import app
 from services.layout import Layout
 from services.store.client import Client
 from services.store.steps import Steps
-from services.trajectories.tallies import CANARY_FAILURES, Tallies
+from services.trajectories.tallies import Tallies
 
 TRACES = Path(__file__).parents[1] / "unit" / "observability" / "traces"
 
@@ -26,7 +26,7 @@ def drifting(create: Callable[..., str], client: Client, layout: Layout) -> str:
     job_id = create()
     for record in json.loads((TRACES / "sampling_temperature.json").read_text()):
         Steps(client, layout).put(job_id, record["step"], record)
-    Tallies(client).count(job_id, CANARY_FAILURES)
+    Tallies(client).canary_failed(job_id)
     return job_id
 
 

@@ -18,6 +18,7 @@ import pytest
 
 from services.cli.backup import BackupExists, backup
 from services.cli.up.migrations import bring_up_to_date
+from services.files import whole_lines
 from services.layout import Layout
 from services.learner import checkpoint
 from services.learner.errors import JournalDamaged, WrongFolder
@@ -137,6 +138,8 @@ def test_a_copy_made_while_a_learner_trains_goes_on_without_loss(
         again = connect(restored.url)
         before = Ledger(again).snapshot(spec.job_id)
         assert before.trained < 8, "the copy is of the middle of the job"
+        said = [record["step"] for record in map(json.loads, whole_lines(copy.job(spec.job_id).steps))]
+        assert said[:2] == [0, 1], "older figures than Redis keeps are in the copy too"
         assert Learner(spec, again, copy).run() == "finished"
         assert_ledger(again, spec, trained=8)
         assert same_bits(exported(copy, spec), expected)

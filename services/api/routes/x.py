@@ -189,7 +189,7 @@ def job_samples(
 ) -> dict[str, Any]:
     """Groups to look at, trained at step `since` or later, the newest `limit`, ascending."""
     service.jobs.get(job_id)
-    found = [sample for sample in samples_of(service, job_id) if sample["step"] >= since]
+    found = [sample for sample in samples_of(service, job_id, limit + 1) if sample["step"] >= since]
     return {"object": "list", "data": found[-limit:], "has_more": len(found) > limit}
 
 

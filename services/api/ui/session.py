@@ -19,7 +19,7 @@ from urllib.parse import quote, urlsplit
 from itsdangerous import BadSignature, TimestampSigner
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import ClientDisconnect
-from starlette.responses import RedirectResponse
+from starlette.responses import PlainTextResponse, RedirectResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 COOKIE = "sspo_session"
@@ -36,6 +36,8 @@ SECURITY = {
     "referrer-policy": "same-origin",
 }
 """A page may ask this host only. NiceGUI's pages are scripts in the page and templates compiled in the browser."""
+SOCKET = "/_nicegui_ws"
+"""Of which websockets are one transport, and plain requests another."""
 VERSIONED = "/_nicegui/"
 CACHED = "private, max-age=31536000, immutable"
 
@@ -122,7 +124,10 @@ class Guard:
                     answer["cache-control"] = CACHED
             await send(message)
 
-        if admitted:
+        asks_to_act = scope["method"] not in ("GET", "HEAD") or path.startswith(SOCKET)
+        if admitted and asks_to_act and not _same_origin(headers):
+            await PlainTextResponse("another site's page", status_code=403)(scope, receive, send_safe)
+        elif admitted:
             await self._serve(scope, receive, send_safe)
         else:
             wanted = f"?next={quote(path)}" if scope["method"] == "GET" and path != "/" else ""

@@ -75,7 +75,7 @@ def _serve(layout: Layout, host: str, port: int, stopping: list[int]) -> None:
         write_missing_specs(layout, connect(at.redis_url))
         _await_controller(at, supervisor, stopping)
         if not stopping:
-            typer.echo(f"SSPO is ready: {at.url}/v1  docs {at.url}/docs  key {layout.api_key}")
+            typer.echo(f"SSPO is ready: {at.url}/v1  dashboard {at.url}/ui  docs {at.url}/docs  key {layout.api_key}")
         while not stopping:
             supervisor.watch()
             time.sleep(WATCH_SECONDS)

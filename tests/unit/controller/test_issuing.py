@@ -231,6 +231,24 @@ def test_rows_of_an_evaluation_that_redis_lost_are_issued_again(
     assert not evaluation.running and Evaluations(client).list(JOB)[0]["graded"] == 6
 
 
+def test_what_was_evaluated_on_undone_weights_is_evaluated_again(
+    client: Client, dispatcher: Dispatcher, spec: JobSpec
+) -> None:
+    evaluation = Evaluation(client, spec, dispatcher)
+    evaluation.tick(8)
+    for number in range(6):
+        answer(client, number, step=8)
+    evaluation.tick(8)
+    assert [record["step"] for record in Evaluations(client).list(JOB)] == [8]
+    evaluation.tick(12)
+    assert evaluation.running
+    Evaluations(client).forget_after(JOB, 5)
+    evaluation.tick(4, cut=3)
+    assert not evaluation.running and Evaluations(client).list(JOB) == []
+    evaluation.tick(8, cut=3)
+    assert evaluation.running, "step 8 is other weights now"
+
+
 def test_an_evaluation_waits_while_too_many_bytes_are_on_their_way(
     client: Client, dispatcher: Dispatcher, spec: JobSpec, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -142,7 +142,7 @@ def test_a_fenced_learner_writes_and_removes_nothing(tmp_path: Path) -> None:
 
 def test_a_protected_checkpoint_stays_beside_the_newest_ones_with_the_records_behind_it(tmp_path: Path) -> None:
     job = Job(tmp_path, keep_checkpoints=1)
-    for protected in (None, 2, 4, 4):
+    for protected in ((), (2,), (2, 4), (4, 99)):
         job.retention.protected = protected
         job.train(2)
         job.save()

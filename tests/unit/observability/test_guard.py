@@ -136,8 +136,18 @@ def test_a_rollback_that_was_cut_off_is_decided_again() -> None:
 
 def test_without_a_healthy_checkpoint_the_next_rung_is_taken() -> None:
     spec = spec_of("rollback", "pause")
-    state = nowhere_to_go(watch(series([1.0, 1.0]), spec)[-1].state)
+    state = nowhere_to_go(watch(series([1.0, 1.0]), spec)[-1].state, spec)
     assert decide(series([1.0, 1.0]), state, spec).action == "pause"
+
+
+def test_without_a_healthy_checkpoint_and_a_next_rung_it_is_tried_once_in_a_while() -> None:
+    spec = spec_of("rollback")
+    state, tried = watch(series([1.0, 1.0]), spec)[-1].state, 0
+    for _ in range(12):
+        decision = decide(series([1.0, 1.0]), state, spec)
+        tried += decision.action == "rollback"
+        state = nowhere_to_go(decision.state, spec) if decision.action == "rollback" else decision.state
+    assert 0 < tried <= 1 + 12 // spec.cooldown_steps
 
 
 def test_the_learning_rate_has_a_floor() -> None:

@@ -46,16 +46,16 @@ def test_logprobs_are_of_each_token_given_those_before() -> None:
 
 
 def test_float32_has_to_agree() -> None:
-    assert check([-0.5, -1.0], [-0.5, -1.00009], dtype="float32").passed
-    failed = check([-0.5, -1.0], [-0.50011, -1.0], dtype="float32", cold_mismatch=1.0)
+    assert check([-0.5, -1.0], [-0.5, -1.0004], dtype="float32").passed
+    failed = check([-0.5, -1.0], [-0.50055, -1.0], dtype="float32", cold_mismatch=1.0)
     assert not failed.passed
     assert failed.limit == FLOAT32_LIMIT
-    assert failed.mismatch == pytest.approx(1.1e-4, rel=1e-3)
+    assert failed.mismatch == pytest.approx(5.5e-4, rel=1e-3)
 
 
 def test_what_is_next_to_impossible_is_compared_relative_to_its_size() -> None:
-    assert check([-40.0], [-40.003], dtype="float32").passed
-    assert not check([-40.0], [-40.005], dtype="float32").passed
+    assert check([-40.0], [-40.015], dtype="float32").passed
+    assert not check([-40.0], [-40.025], dtype="float32").passed
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
