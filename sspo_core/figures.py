@@ -48,7 +48,9 @@ token its gradient, and the clip fraction says how many weights are at a bound.
 from __future__ import annotations
 
 import math
+from bisect import bisect_left, bisect_right
 from collections.abc import Mapping, Sequence
+from itertools import accumulate
 
 RATIO_BUCKETS = (0.5, 0.8, 0.9, 0.95, 0.98, 1.0, 1.02, 1.05, 1.1, 1.25, 2.0, 5.0)
 """Upper edges, inclusive; one more bucket lies above them."""
@@ -202,9 +204,10 @@ def _token_figures(state: Mapping[str, float], counts: Sequence[float]) -> dict[
         "chi2_token": 2.0 * mean + square,
         "ess_token": _effective_sample_size(mean, square, state["tokens"]),
     }
-    for name, quantile in _QUANTILES.items():
-        figures[f"ratio_{name}"] = math.exp(_signed_quantile(counts, quantile, low, high))
-        figures[f"log_ratio_abs_{name}"] = _quantile(unsigned(counts), quantile, largest)
+    magnitudes = list(accumulate(unsigned(counts)))
+    for name, value in _signed_quantiles(counts, low, high).items():
+        figures[f"ratio_{name}"] = math.exp(value)
+        figures[f"log_ratio_abs_{name}"] = _quantile(magnitudes, _QUANTILES[name], largest)
     return figures
 
 
@@ -220,8 +223,8 @@ def _sequence_figures(state: Mapping[str, float], counts: Sequence[float]) -> di
         "log_product_min": state["log_product_min"],
         "log_product_max": state["log_product_max"],
     }
-    for name, quantile in _QUANTILES.items():
-        figures[f"sequence_ratio_{name}"] = math.exp(_signed_quantile(counts, quantile, low, high))
+    for name, value in _signed_quantiles(counts, low, high).items():
+        figures[f"sequence_ratio_{name}"] = math.exp(value)
     return figures
 
 
@@ -250,28 +253,29 @@ def _effective_sample_size(mean: float, square: float, count: float) -> float:
     return max(mean_square / (mean_square + _variance(mean, square)), 1.0 / count)
 
 
-def _quantile(counts: Sequence[float], quantile: float, largest: float) -> float:
+def _quantile(cumulative: Sequence[float], quantile: float, largest: float) -> float:
     """Linear within its bucket, never above the largest value seen."""
-    rank = quantile * sum(counts)
-    edges = (0.0, *LOG_RATIO_BUCKETS, largest)
-    below = 0.0
-    for bucket, count in enumerate(counts):
-        if count > 0 and below + count >= rank:
-            low, high = edges[bucket], edges[bucket + 1]
-            return min(low + (high - low) * (rank - below) / count, largest)
-        below += count
-    return largest
+    rank = quantile * cumulative[-1]
+    bucket = max(bisect_left(cumulative, rank), bisect_right(cumulative, 0.0))  # the first that holds something
+    if bucket >= len(cumulative):
+        return largest
+    below = cumulative[bucket - 1] if bucket else 0.0
+    low = LOG_RATIO_BUCKETS[bucket - 1] if bucket else 0.0
+    high = LOG_RATIO_BUCKETS[bucket] if bucket < len(LOG_RATIO_BUCKETS) else largest
+    return min(low + (high - low) * (rank - below) / (cumulative[bucket] - below), largest)
 
 
-def _signed_quantile(counts: Sequence[float], quantile: float, smallest: float, largest: float) -> float:
+def _signed_quantiles(counts: Sequence[float], smallest: float, largest: float) -> dict[str, float]:
     """The same from a signed histogram, within what was seen: from below it is a quantile of the side that it is on."""
     half = len(counts) // 2
-    negative, positive = counts[:half], counts[half:]
-    rank, below = quantile * sum(counts), sum(negative)
-    if rank < below:
-        value = -_quantile(negative, 1.0 - rank / below, LOG_RATIO_BUCKETS[-1])
-    elif sum(positive) > 0:
-        value = _quantile(positive, (rank - below) / sum(positive), LOG_RATIO_BUCKETS[-1])
-    else:
-        value = largest
-    return min(max(value, smallest), largest)
+    negative, positive = list(accumulate(counts[:half])), list(accumulate(counts[half:]))
+    below, above = negative[-1], positive[-1]
+    found = {}
+    for name, quantile in _QUANTILES.items():
+        rank, value = quantile * (below + above), largest
+        if rank < below:
+            value = -_quantile(negative, 1.0 - rank / below, LOG_RATIO_BUCKETS[-1])
+        elif above > 0:
+            value = _quantile(positive, (rank - below) / above, LOG_RATIO_BUCKETS[-1])
+        found[name] = min(max(value, smallest), largest)
+    return found

@@ -86,9 +86,10 @@ def with_mismatch(drift: dict[str, Any], mismatch: dict[str, Any] | None) -> dic
 
 
 def _distribution(diagnostics: RatioDiagnostics) -> dict[str, Any]:
-    figures, histograms = diagnostics.figures(), diagnostics.histograms()
-    sums = {
-        "ratio_sum": figures.get("ratio_mean", 0.0) * figures.get("tokens", 0.0),
-        "sequence_ratio_sum": figures.get("sequence_ratio_mean", 0.0) * figures.get("sequences", 0.0),
+    if diagnostics.state is None:
+        return {}
+    sums, histograms = diagnostics.state.read()
+    return {name: histograms[name] for name in BY_STALENESS} | {
+        "ratio_sum": sums["tokens"] + sums["ratio_excess"],
+        "sequence_ratio_sum": sums["sequences"] + sums["sequence_excess"],
     }
-    return {name: histograms[name] for name in BY_STALENESS} | sums
