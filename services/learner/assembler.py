@@ -40,6 +40,27 @@ class Batch:
     """Stream entries that are settled by this record, duplicates included."""
 
 
+class FinishedNumbers:
+    """A set of numbers that is dense from 0 on: all below a mark, and the few above it that were faster."""
+
+    def __init__(self, numbers: Iterable[int] = ()) -> None:
+        self._below = 0
+        self._above: set[int] = set()
+        for number in numbers:
+            self.add(number)
+
+    def __contains__(self, number: int) -> bool:
+        return number < self._below or number in self._above
+
+    def add(self, number: int) -> None:
+        """Count a number in; twice is once."""
+        if number >= self._below:
+            self._above.add(number)
+        while self._below in self._above:
+            self._above.remove(self._below)
+            self._below += 1
+
+
 class Assembler:
     """Collects scored groups until a batch is complete."""
 
@@ -59,7 +80,7 @@ class Assembler:
         self._max_staleness = max_staleness
         self._drop_uninformative = drop_uninformative
         self._vocab_size = vocab_size
-        self._finished = set(finished)
+        self._finished = FinishedNumbers(finished)
         self._waiting: dict[int, ScoredGroup] = {}
         self._dropped: dict[str, list[int]] = {}
         self._settled: list[str] = []

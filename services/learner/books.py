@@ -20,6 +20,9 @@ from services.store.client import Client
 from services.trajectories import streams
 from services.trajectories.progress import Progress, ProgressRecord
 
+NOTHING: list[int] = []
+"""Shared, so that a step costs as little as it can; headers are never changed."""
+
 
 class Books:
     """What was trained and dropped, on disk and in Redis."""
@@ -114,5 +117,5 @@ class Books:
 
 
 def _kept(header: Header) -> Header:
-    """What of a header stays in memory for the life of a job: who trains a record reads its settings from the disk."""
-    return replace(header, settings={})
+    """What of a header stays in memory for the life of a job: who trains a record reads the rest from the disk."""
+    return replace(header, previous="", sizes=NOTHING, payload_hash="", settings={})

@@ -28,7 +28,7 @@ _START_BYTES = len(MAGIC) + _LENGTH.size
 Kind = Literal["step", "drop", "skip", "rollback", "close"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Header:
     """Everything of a record but the groups' bytes."""
 

@@ -21,6 +21,9 @@ from services.weights.manifest import TENSORS_FILE, Manifest
 
 log = structlog.get_logger()
 
+KEPT_VERSIONS = 1024
+"""Versions that are remembered; no completion lasts as long as that many loads."""
+
 
 class CanaryFailed(Exception):
     """After a load the engine does not answer as the learner did: it does not have the weights it was given."""
@@ -39,7 +42,7 @@ class ProvenWeights:
         self.version = 0
         """Newest version that passed; 0 before the first."""
         self.steps: dict[int, int] = {}
-        """Version to step, of every version the engine was given."""
+        """Version to step, of the newest versions the engine was given."""
 
     @property
     def step(self) -> int:
@@ -92,6 +95,12 @@ class ProvenWeights:
             self._cold_mismatch = result.mismatch
         async with self._verdict:
             self._passed.add(manifest.version)
+            self._forget_below(manifest.version - KEPT_VERSIONS)
             self.version = manifest.version
             self._verdict.notify_all()
         return result.mismatch
+
+    def _forget_below(self, version: int) -> None:
+        for old in [known for known in self.steps if known < version]:
+            del self.steps[old]
+            self._passed.discard(old)

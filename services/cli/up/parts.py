@@ -22,6 +22,9 @@ from services.store.client import StoreError, connect
 OBJECT_STORE_BYTES = 100 * 2**20
 """Ray's object store carries control calls only: trajectories go through Redis, weights through files."""
 
+GIVE_BACK = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}
+"""The embedded Redis uses libc's allocator, which by itself keeps ever more of what rewrites of the file need."""
+
 RAY_HOST = "127.0.0.1"
 
 
@@ -87,7 +90,7 @@ def parts(layout: Layout, at: Addresses) -> list[Part]:
     """All parts, in the order in which they are started; they are stopped in the reverse."""
     service = _service_environment(layout, at)
     return [
-        Part("redis", _redis_command(layout), dict(os.environ), lambda: _pings(at.redis_url)),
+        Part("redis", _redis_command(layout), {**os.environ, **GIVE_BACK}, lambda: _pings(at.redis_url)),
         Part("ray", _ray_command(layout, at), service, lambda: _listens(at.ray_address), restart_with=("controller",)),
         Part("grader", _module("services.reward"), service, lambda: True),
         Part("controller", _module("services.controller"), service, lambda: True),

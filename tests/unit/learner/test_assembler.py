@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import random
+
 import pytest
 
-from services.learner.assembler import Assembler
+from services.learner.assembler import Assembler, FinishedNumbers
 from services.trajectories.codec import encode, floats, ints, mask
 from services.trajectories.streams import Entry
 from sspo_proto.trajectory_pb2 import Failure, Group, PromptTask, Reward, Sampling, Trajectory, VersionSpan
@@ -106,3 +108,14 @@ def test_what_undone_weights_sampled_is_dropped_as_rolled_back() -> None:
     batch = assembler.assemble(2)
     assert batch.dropped == {"rolled_back": [1, 2]}
     assert [scored.number for scored in batch.groups] == [0, 3]
+
+
+def test_finished_numbers_are_known_in_whatever_order_they_came() -> None:
+    order = list(range(200))
+    random.Random(3).shuffle(order)
+    finished = FinishedNumbers(order[:50])
+    for count, number in enumerate(order[50:], 51):
+        finished.add(number)
+        finished.add(number)
+        assert {known for known in range(210) if known in finished} == set(order[:count])
+    assert not finished._above, "a job of any length keeps no more than what is out of order"
