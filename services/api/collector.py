@@ -19,7 +19,14 @@ from prometheus_client.registry import Collector
 
 from services.api.dependencies import Service
 from services.api.explanation import explained
-from services.observability.metrics import MAX_STALENESS_LABEL, MAX_UPDATE_LABEL, METRICS, RATIO_BUCKETS, Metric
+from services.observability.metrics import (
+    MAX_STALENESS_LABEL,
+    MAX_UPDATE_LABEL,
+    METRICS,
+    RATIO_BUCKETS,
+    Metric,
+    look_up,
+)
 from services.store.client import StoreError
 from services.store.jobs import JobRecord
 from services.store.registry import WorkerKind, WorkerState
@@ -171,25 +178,18 @@ class JobCollector(Collector):
 
 def _step_samples(record: dict[str, Any]) -> Iterator[Sample]:
     for metric in STEP_FIGURES:
-        value = _look_up(record, metric.figure)
+        value = look_up(record, metric.figure)
         if isinstance(value, int | float):
             yield metric.name, (), value
     for name in ("sspo_is_ratio_tokens", "sspo_seq_is_ratio_sequences"):
-        counts = _look_up(record, BY_NAME[name].figure) or []
+        counts = look_up(record, BY_NAME[name].figure) or []
         for edge, count in zip(EDGES, counts, strict=False):
             yield name, (edge,), count
-    for bucket, figures in (_look_up(record, BY_NAME["sspo_drift_bucket_kl_k3"].figure) or {}).items():
+    for bucket, figures in (look_up(record, BY_NAME["sspo_drift_bucket_kl_k3"].figure) or {}).items():
         staleness, update = bucket.split("/")
         shown = int(staleness) <= MAX_STALENESS_LABEL and int(update) <= MAX_UPDATE_LABEL
         if shown and figures.get("kl_k3") is not None:
             yield "sspo_drift_bucket_kl_k3", (staleness, update), figures["kl_k3"]
-
-
-def _look_up(record: dict[str, Any], path: str) -> Any:
-    value: Any = record
-    for name in path.split("."):
-        value = value.get(name) if isinstance(value, dict) else None
-    return value
 
 
 def _family(metric: Metric) -> Family:

@@ -8,8 +8,11 @@ API from Redis, so that they outlive a dead learner; workers export only what is
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
+
+from sspo_core.figures import RATIO_BUCKETS as RATIO_BUCKETS
 
 Kind = Literal["gauge", "counter", "histogram"]
 Source = Literal["api", "job", "step", "worker"]
@@ -19,8 +22,6 @@ STALENESS_BUCKETS = (0.0, 1.0, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 16.0, 32.0)
 """Upper edges, in steps."""
 SECONDS_BUCKETS = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0)
 GRADER_SECONDS_BUCKETS = (0.0001, 0.001, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
-RATIO_BUCKETS = (0.5, 0.8, 0.9, 0.95, 0.98, 1.0, 1.02, 1.05, 1.1, 1.25, 2.0, 5.0)
-"""Upper edges of the ratio histograms in a step record; one more bucket lies above them."""
 MAX_STALENESS_LABEL = 8
 MAX_UPDATE_LABEL = 7
 """Buckets beyond these are in the step records, but get no series."""
@@ -182,3 +183,11 @@ METRICS: tuple[Metric, ...] = (
     _histogram("reward", "sspo_grader_seconds", GRADER_SECONDS_BUCKETS, "One grader call", "grader"),
     _counter("reward", "sspo_grader_errors_total", "Grader calls that failed, by error", "grader", "error"),
 )
+
+
+def look_up(record: Mapping[str, Any], path: str) -> Any:
+    """The value at a dotted path of a step record; None where there is none."""
+    value: Any = record
+    for name in path.split("."):
+        value = value.get(name) if isinstance(value, Mapping) else None
+    return value

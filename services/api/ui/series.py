@@ -14,7 +14,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from services.observability.metrics import MAX_STALENESS_LABEL, RATIO_BUCKETS
+from services.observability.metrics import MAX_STALENESS_LABEL, RATIO_BUCKETS, look_up
 
 Ratios = Literal["token", "sequence"]
 HISTOGRAMS: dict[Ratios, str] = {"token": "ratio_histogram", "sequence": "sequence_ratio_histogram"}
@@ -60,14 +60,6 @@ FIGURES = {
 """Column → dotted path in a step record."""
 
 Points = list[list[float | None]]
-
-
-def look_up(record: Mapping[str, Any], path: str) -> Any:
-    """The value at a dotted path; None where there is none."""
-    value: Any = record
-    for name in path.split("."):
-        value = value.get(name) if isinstance(value, Mapping) else None
-    return value
 
 
 class Series:

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from services.observability.metrics import METRICS, RATIO_BUCKETS, Metric
+from services.observability.metrics import METRICS, Metric
 
 UNBOUNDED = {"group", "prompt", "trajectory", "number", "path", "request_id"}
 
@@ -24,12 +24,6 @@ def test_a_metric_follows_the_conventions(metric: Metric) -> None:
     assert not set(metric.labels) & UNBOUNDED
     assert (metric.source == "step") == bool(metric.figure)
     assert (metric.labels[:1] == ("job_id",)) == (metric.source in ("job", "step"))
-
-
-def test_ratio_buckets_are_those_of_the_diagnostics() -> None:
-    from sspo_core import diagnostics
-
-    assert RATIO_BUCKETS == diagnostics.RATIO_BUCKETS
 
 
 def test_drift_figures_exist() -> None:

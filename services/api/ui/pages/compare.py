@@ -60,6 +60,7 @@ class ComparePage:
         self._root = request.scope.get("root_path", "")
         self._looks: dict[str, JobLook] = {}
         self._watched: set[str] = set()
+        self._drawn: tuple[object, ...] = ()
         self._frame = Frame(request, "Compare", "Compare")
         self._frame.theme.on_change = self._draw
         names = {job.id: f"{job.id} · {job.spec.model} · {job.status.value}" for job in jobs}
@@ -98,6 +99,10 @@ class ComparePage:
         about = _about(palette, looks, self._root)
         if self._about.content != about:
             self._about.content = about
+        drawn = (palette.dark, *((look.record.id, look.series, len(look.evaluations)) for look in looks))
+        if looks and drawn == self._drawn:
+            return
+        self._drawn = drawn
         empty = "None of these jobs has this figure yet" if self._chosen.value else "Choose two jobs or more above"
         for compared, panel in self._panels:
             panel.show(_chart(palette, compared, looks), empty)

@@ -29,6 +29,7 @@ class SamplesPanel:
 
     def __init__(self, redraw: Callable[[], None]) -> None:
         self._samples: Sequence[Sample] = ()
+        self._drawn: tuple[Sample | None, object, bool, str] | None = None
         self._panel = Panel("samples", "Sampled completions", width="wide")
         with self._panel.tools:
             names = {"ratio": "ratio", "weight": "gate weight", "version": "version"}
@@ -53,9 +54,10 @@ class SamplesPanel:
     def draw(self, palette: Palette, waiting: str) -> None:
         """Show the chosen group."""
         chosen = next((sample for sample in self._samples if _name([sample]) == self._group.value), None)
-        content = empty(waiting) if chosen is None else group_html(palette, chosen, self._colouring.value)
-        if content != self._html.content:
-            self._html.content = content
+        wanted = (chosen, self._colouring.value, palette.dark, waiting)
+        if wanted != self._drawn:  # thousands of coloured tokens take a while
+            self._drawn = wanted
+            self._html.content = empty(waiting) if chosen is None else group_html(palette, chosen, wanted[1])
 
 
 def _name(samples: Sequence[Sample]) -> str | None:
