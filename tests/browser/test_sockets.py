@@ -1,7 +1,8 @@
-"""Websockets of the dashboard: only with the cookie, and only for its own pages."""
+"""Sockets of the dashboard, by either transport: only with the cookie, and only for its own pages."""
 
 from __future__ import annotations
 
+import httpx
 import pytest
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
@@ -38,3 +39,17 @@ def test_others_are_refused(url: str, cookie: str | None, origin: str | None) ->
     with pytest.raises(InvalidStatus) as refused:
         open_socket(url, cookie=cookie, origin=origin)
     assert refused.value.response.status_code == 403
+
+
+@pytest.mark.parametrize(("origin", "status"), [(None, 200), ("own", 200), ("http://evil", 403)])
+def test_polling_is_as_closed_as_a_socket(url: str, origin: str | None, status: int) -> None:
+    headers = {"Cookie": f"{COOKIE}={Sessions(KEY).issue()}"}
+    if origin:
+        headers["Origin"] = url if origin == "own" else origin
+    answer = httpx.get(url + PATH.replace("=websocket", "=polling"), headers=headers)
+    assert answer.status_code == status
+
+
+def test_another_sites_form_changes_nothing(url: str) -> None:
+    headers = {"Cookie": f"{COOKIE}={Sessions(KEY).issue()}", "Origin": "http://evil"}
+    assert httpx.post(f"{url}/ui/logout", headers=headers).status_code == 403

@@ -267,6 +267,23 @@ def test_the_metrics_page_shows_jobs_from_the_store(url: str, client: Client, la
     assert "sspo_drift_share_ratio" not in found, "a figure that does not exist yet is no zero"
 
 
+def test_a_rollback_makes_no_counter_smaller(url: str, client: Client, create: Create) -> None:
+    job_id = create()
+    Progress(client).set(job_id, trained_tokens=60)
+    Tallies(client).waste(job_id, "rolled_back", 40)
+    numbers = {"trained": [0, 1], "rolled_back": [2]}
+    Progress(client).finish(job_id, epoch=1, next_step=1, numbers=numbers, entry_ids=[])
+    found = scrape(url)
+    assert found["sspo_learner_tokens_total"][(job_id,)] == 100
+    assert found["sspo_groups_trained_total"][(job_id,)] == 3
+
+
+def test_a_job_that_can_not_be_read_hides_no_other(url: str, client: Client, layout: Layout, create: Create) -> None:
+    broken, sound = create(), create()
+    Steps(client, layout).put(broken, 2, {"drift": "no figures at all"})
+    assert set(scrape(url)["sspo_learner_step"]) == {(sound,)}
+
+
 def test_every_exported_name_is_in_the_table(url: str, client: Client, layout: Layout, create: Create) -> None:
     Steps(client, layout).put(create(), 2, STEP)
     table = {metric.name: metric for metric in METRICS}

@@ -75,6 +75,17 @@ def test_it_is_measured_again_when_due_and_given_up_when_no_group_comes(layout: 
     assert probe.complete(UNKNOWN, [group(layout, 20)], 16)["mismatch"]["step"] == 16
 
 
+def test_after_a_rollback_it_begins_anew(layout: Layout, policy: Policy) -> None:
+    probe = MismatchProbe(SPEC, policy)
+    probe.published(4, 900)
+    probe.complete(UNKNOWN, [group(layout, 4)], step=901)
+    probe.published(5, 911)
+    probe.went_back()
+    probe.published(6, 500)
+    assert probe.complete(UNKNOWN, [group(layout, 5)], step=500)["mismatch"] is None, "of weights that were undone"
+    assert probe.complete(UNKNOWN, [group(layout, 6)], step=501)["mismatch"]["step"] == 501
+
+
 def test_a_steps_own_tokens_are_the_better_measurement(layout: Layout, policy: Policy) -> None:
     probe = MismatchProbe(SPEC, policy)
     probe.published(4, 0)

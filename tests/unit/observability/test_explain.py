@@ -108,6 +108,37 @@ def test_young_samples_tell_a_learning_rate_from_late_weights() -> None:
     assert not CAUSES & set(names(stale(0.005)))
 
 
+def test_what_only_the_engine_differs_by_is_no_learning_rate() -> None:
+    apart = {"tokens": 4000, "kl_k3": 0.1, "kl_k1": 0.0, "ratio_max": 3.0, "source": "probe", "step": 0}
+    buckets = {f"{steps}/0": {"tokens": 100, "kl_k3": 0.1 + 1e-4 * steps} for steps in (1, 2)}
+    drift = {"kl_k3": 0.1, "buckets": buckets, "mismatch": apart, "mismatch_kl_k3": 0.1, "drift_share": 0.0}
+    found = names([{"step": 0, "staleness_mean": 1.5, "weights_lag_mean": 0.0, "drift": drift}])
+    assert not CAUSES & set(found) and found["engine_numerics"].severity == "warn"
+
+
+def test_where_samples_were_selected_their_surprise_is_no_more_than_a_hint() -> None:
+    records = trace("hidden_sampling")
+    assert names(records)["hidden_sampling"].severity == "error"
+    filtered = job_spec(drop_uninformative_groups=True)
+    assert {one.severity for one in explain(filtered, records) if one.name == "hidden_sampling"} == {"info"}
+    for record in records:
+        record["staleness_max"] = 2
+    assert names(records)["hidden_sampling"].severity == "info"
+
+
+def test_an_engine_that_failed_its_canary_long_ago_is_not_what_is_wrong_now() -> None:
+    assert "stale_engine" in names(trace("calm"), canary_failures=1, canary_quiet_seconds=60.0)
+    assert "stale_engine" not in names(trace("calm"), canary_failures=1, canary_quiet_seconds=3600.0)
+
+
+def test_samples_may_be_old_where_the_policy_hardly_moved() -> None:
+    records = trace("weights_late")
+    for record in records:
+        record["weights_lag_mean"] = 0.0
+        record["drift"]["kl_k3"] = 0.001
+    assert "samples_wait" not in names(records)
+
+
 def test_samples_that_wait_are_not_late_weights() -> None:
     records = trace("weights_late")
     for record in records:
