@@ -92,7 +92,12 @@ METRICS: tuple[Metric, ...] = (
     _job("sspo_learner_workers", "gauge", "Learners by state", "state"),
     _job("sspo_worker_policy_version_min", "gauge", "Oldest weights among ready rollout workers"),
     _job("sspo_queue_pending_entries", "gauge", "Entries of a stream that a worker holds", "queue"),
-    _job("sspo_queue_redelivered_total", "counter", "Entries taken over from workers that died or hung", "queue"),
+    _job(
+        "sspo_queue_redelivered_total",
+        "counter",
+        "Entries taken over: of workers that died, hung, or gave them back",
+        "queue",
+    ),
     _job("sspo_staleness_in_flight_steps_max", "gauge", "Staleness of the oldest group being sampled or graded"),
     _job("sspo_staleness_queued_steps_max", "gauge", "Staleness of the oldest group that waits for the learner"),
     _job("sspo_worker_restarts_total", "counter", "Workers started in the place of others", "kind"),

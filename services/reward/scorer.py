@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import time
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -62,8 +61,6 @@ class Scorer:
         self._decoder = decoder
         self._on_progress = on_progress
         self._process = GraderProcess(on_wait=on_progress)
-        self._counters: Counter[str] = Counter()
-        self._grader_seconds = 0.0
 
     def start(self) -> None:
         """Start the grader process. Raises GraderUnavailable."""
@@ -72,11 +69,6 @@ class Scorer:
     def close(self) -> None:
         """End the grader process."""
         self._process.close()
-
-    def counters(self) -> dict[str, float]:
-        """Counts since the start: `groups_graded`, `groups_dropped.REASON`, `grader_calls`, `grader_errors.CODE`,
-        `grader_seconds`."""
-        return {**self._counters, "grader_seconds": self._grader_seconds}
 
     def score(self, entry: Entry) -> Scored:
         """Grade one group. Raises GraderUnavailable when no grader process can be started: not the group's fault."""
@@ -105,9 +97,7 @@ class Scorer:
             return Scored(self._failure(group, DropReason.GRADER_FAILED, error.code, error.detail))
         for trajectory, result in zip(group.trajectories, results, strict=True):
             trajectory.reward.CopyFrom(Reward(value=result.value, components=result.components))
-        payload = self._signed(group)
-        self._counters["groups_graded"] += 1
-        return Scored(payload)
+        return Scored(self._signed(group))
 
     def _read(self, group: Group) -> tuple[list[str], dict[str, Any]]:
         """Completion texts and the item. Raises MalformedMessage."""
@@ -143,15 +133,11 @@ class Scorer:
                 self._spec.grader, {"output_text": text}, item, self._spec.reward.timeout_seconds
             )
         except GradingFailed as error:
-            self._counters[f"grader_errors.{error.code}"] += 1
             METERS.count("sspo_grader_errors_total", grader=self._spec.grader["type"], error=error.code)
             log.warning("grader_failed", job=self._spec.job_id, code=error.code, detail=error.detail)
             raise
         finally:
-            self._counters["grader_calls"] += 1
-            seconds = time.monotonic() - started
-            self._grader_seconds += seconds
-            METERS.observe("sspo_grader_seconds", seconds, grader=self._spec.grader["type"])
+            METERS.observe("sspo_grader_seconds", time.monotonic() - started, grader=self._spec.grader["type"])
 
     def _unreadable(self, entry: Entry, reason: DropReason, detail: str) -> Scored:
         """A failure for a group of which only the number is known."""
@@ -162,7 +148,6 @@ class Scorer:
         return Scored(self._failure(group, reason, reason, detail), reason, detail)
 
     def _failure(self, group: Group, reason: DropReason, code: str, detail: str) -> bytes:
-        self._counters[f"groups_dropped.{reason}"] += 1
         del group.trajectories[:]
         group.failure.CopyFrom(Failure(reason=reason, code=code, detail=detail[:MAX_DETAIL_CHARACTERS]))
         return self._signed(group)

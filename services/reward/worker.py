@@ -78,7 +78,6 @@ class RewardWorker:
         self._next_tick = 0.0
         self._next_take_over = 0.0
         self._handled = 0
-        self._counters: dict[str, float] = {}
 
     def drain(self) -> None:
         """Take no new groups; `run` ends after the group in hand, or gives it back after `drain_seconds`."""
@@ -116,7 +115,6 @@ class RewardWorker:
     def _handle(self, lane: _Lane, scorer: Scorer) -> None:
         entry = lane.held[0]
         scored = scorer.score(entry)
-        self._counters = scorer.counters()
         lane.held.popleft()
         self._handled += 1
         if scored.buried:
@@ -151,6 +149,6 @@ class RewardWorker:
             node=socket.gethostname(),
             pid=os.getpid(),
             heartbeat=time.time(),
-            detail={**self._counters, "metrics_address": self._metrics_address},
+            detail={"metrics_address": self._metrics_address},
         )
         self._registry.put(self._spec.job_id, record)

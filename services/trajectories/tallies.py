@@ -33,7 +33,7 @@ class TallyRecord:
     forgotten_letters: int = 0
     """Letters that made room for newer ones."""
     redelivered: dict[str, int] = field(default_factory=dict)
-    """Stream -> entries that were taken over from workers that died or hung."""
+    """Stream -> entries that were taken over: of workers that died, hung, or gave them back."""
     restarts: dict[str, int] = field(default_factory=dict)
     """Kind of worker -> workers that died or hung and were replaced."""
     canary_failures: int = 0

@@ -24,6 +24,7 @@ from services.store.steps import Checkpoints, Steps
 from services.trajectories import streams
 from services.trajectories.ledger import Ledger
 from services.trajectories.progress import Progress
+from tests.support.counted import Counted
 from tests.support.learning import exported, fill, put, same_bits
 from tests.support.tiny import create_job, job_spec
 
@@ -37,9 +38,14 @@ def groups(groups: list[bytes]) -> list[bytes]:
 
 
 def test_a_job_is_trained_journaled_published_and_exported(client: Client, layout: Layout, groups: list[bytes]) -> None:
-    spec = job_spec()
+    spec, counted = job_spec(), Counted()
     fill(client, spec, groups)
     assert Learner(spec, client, layout).run() == "finished"
+    assert counted("sspo_is_ratio_count") == 3 * 48 and counted("sspo_is_ratio_count", staleness="0") == 48
+    assert counted("sspo_seq_is_ratio_count") == counted("sspo_staleness_steps_count") == 3 * 8
+    assert counted("sspo_staleness_steps_sum") == 8 * (0 + 1 + 2)
+    assert counted("sspo_learner_step_duration_seconds_count") == 3
+    assert counted("sspo_learner_wait_seconds_total", cause="publish") > 0
     snapshot = Ledger(client).snapshot(spec.job_id)
     assert (snapshot.trained, snapshot.in_flight, snapshot.balanced) == (6, 0, True)
     report = audit(layout.job(spec.job_id).journal)

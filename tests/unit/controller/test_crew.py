@@ -8,9 +8,34 @@ import pytest
 
 from services.controller import crew as crew_module
 from services.controller.crew import Crew
+from services.controller.fleet import Ended, Member
 from services.spec import JobSpec
 from services.store.client import Client
+from services.trajectories.tallies import Tallies
 from tests.support.tiny import job_spec
+
+
+class AllEnded:
+    """A fleet whose only worker has just died."""
+
+    def __init__(self, spec: JobSpec) -> None:
+        member = Member("rollout-1", "rollout", None, None, 0.0)
+        self.ended = [Ended(member, None, "ActorDiedError: killed")]
+
+    def __contains__(self, worker_id: str) -> bool:
+        return False
+
+    def poll(self) -> list[Ended]:
+        ended, self.ended = self.ended, []
+        return ended
+
+
+def test_a_worker_that_died_is_counted(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(crew_module, "Fleet", AllEnded)
+    spec = job_spec()
+    crew = Crew(spec, client)
+    assert crew.mourn() is None and crew.mourn() is None
+    assert Tallies(client).read(spec.job_id).restarts == {"rollout": 1}
 
 
 class OneLiving:

@@ -17,6 +17,7 @@ from services.trajectories.codec import decode_group, encode
 from services.trajectories.ledger import DropReason
 from services.trajectories.streams import POISON_DEATHS, Entry
 from sspo_proto.trajectory_pb2 import Failure, Group
+from tests.support.counted import Counted
 
 from .conftest import CATASTROPHE, ENDLESS, JOB, MODEL
 
@@ -53,7 +54,7 @@ def failure_of(scored: Scored) -> Failure:
 def test_every_trajectory_gets_its_reward_and_nothing_else_changes(
     make_scorer: MakeScorer, make_group: MakeGroup
 ) -> None:
-    group = make_group(3, "4", "5", "4", answer="4")
+    group, counted = make_group(3, "4", "5", "4", answer="4"), Counted()
     one = make_scorer()
     scored = decode_group(one.score(entry(encode(group))).payload)
     assert [trajectory.reward.value for trajectory in scored.trajectories] == [1.0, 0.0, 1.0]
@@ -63,8 +64,8 @@ def test_every_trajectory_gets_its_reward_and_nothing_else_changes(
     scored.ClearField("reward_worker")
     scored.ClearField("scored_at")
     assert scored == group
-    counters = one.counters()
-    assert counters["groups_graded"] == 1 and counters["grader_calls"] == 3 and counters["grader_seconds"] > 0
+    assert counted("sspo_grader_seconds_count", grader="string_check") == 3
+    assert counted("sspo_grader_seconds_sum") > 0 and counted("sspo_grader_errors_total") == 0
 
 
 def test_a_group_that_already_failed_passes_unchanged(make_scorer: MakeScorer, make_group: MakeGroup) -> None:
@@ -77,14 +78,12 @@ def test_a_group_that_already_failed_passes_unchanged(make_scorer: MakeScorer, m
 def test_a_time_out_is_tried_again_and_then_fails_the_whole_group(
     make_scorer: MakeScorer, make_group: MakeGroup
 ) -> None:
-    one = make_scorer(grader=CATASTROPHE, timeout_seconds=0.2, attempts=2)
+    counted, one = Counted(), make_scorer(grader=CATASTROPHE, timeout_seconds=0.2, attempts=2)
     started = time.monotonic()
     failure = failure_of(one.score(entry(encode(make_group(3, "aa", ENDLESS, "a")))))
     assert time.monotonic() - started < 5
     assert (failure.reason, failure.code) == ("grader_failed", "unresponsive_reward_error")
-    counters = one.counters()
-    assert counters["grader_errors.unresponsive_reward_error"] == 2
-    assert counters["groups_dropped.grader_failed"] == 1 and "groups_graded" not in counters
+    assert counted("sspo_grader_errors_total", error="unresponsive_reward_error") == 2
     # The next group finds a working grader.
     assert not decode_group(one.score(entry(encode(make_group(3, "aa")))).payload).HasField("failure")
 
@@ -108,11 +107,11 @@ def test_a_crash_is_tried_again_and_the_reward_is_the_second_tries(
     make_scorer: MakeScorer, make_group: MakeGroup, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sandbox, "WAIT_SECONDS", 0.02)
-    one = make_scorer(grader={**CATASTROPHE, "pattern": "(a+)+b$"}, timeout_seconds=30, attempts=3)
+    counted, one = Counted(), make_scorer(grader={**CATASTROPHE, "pattern": "(a+)+b$"}, timeout_seconds=30, attempts=3)
     killed = kill_in_calls(one, most=1)
     group = decode_group(one.score(entry(encode(make_group(3, "a" * 22 + "c", "aab")))).payload)
     assert killed == [1] and [trajectory.reward.value for trajectory in group.trajectories] == [0.0, 1.0]
-    assert one.counters()["grader_errors.python_grader_server_error"] == 1
+    assert counted("sspo_grader_errors_total", error="python_grader_server_error") == 1
 
 
 def test_a_process_that_crashes_at_every_try_drops_the_group_typed(
@@ -120,20 +119,20 @@ def test_a_process_that_crashes_at_every_try_drops_the_group_typed(
 ) -> None:
     monkeypatch.setattr(sandbox, "WAIT_SECONDS", 0.02)
     monkeypatch.setattr(scorer, "BACK_OFF_SECONDS", 0.01)
-    one = make_scorer(grader=CATASTROPHE, timeout_seconds=30, attempts=3)
+    counted, one = Counted(), make_scorer(grader=CATASTROPHE, timeout_seconds=30, attempts=3)
     killed = kill_in_calls(one, most=3)
     failure = failure_of(one.score(entry(encode(make_group(3, ENDLESS, "a")))))
     assert (failure.reason, failure.code) == ("grader_failed", "python_grader_server_error")
     assert "SIGKILL" in failure.detail and len(killed) == 3
-    assert one.counters()["grader_errors.python_grader_server_error"] == 3
+    assert counted("sspo_grader_errors_total", error="python_grader_server_error") == 3
 
 
 def test_a_permanent_error_is_not_tried_again(make_scorer: MakeScorer, make_group: MakeGroup) -> None:
-    one = make_scorer(attempts=5)
+    counted, one = Counted(), make_scorer(attempts=5)
     failure = failure_of(one.score(entry(encode(make_group(3, "4", "5", question="2+2")))))
     assert (failure.reason, failure.code) == ("grader_failed", "invalid_variable_error")
     assert "item.answer" in failure.detail
-    assert one.counters()["grader_calls"] == 1
+    assert counted("sspo_grader_seconds_count") == 1
 
 
 def _without_item(group: Group) -> bytes:

@@ -27,9 +27,11 @@ from services.trajectories import streams
 from services.trajectories.codec import decode_group, encode, ints
 from services.trajectories.progress import Progress
 from services.trajectories.streams import DEAD, EVAL_PROMPTS, EVAL_TRAJECTORIES, PROMPTS, TRAJECTORIES, Stage
+from services.trajectories.tallies import Tallies
 from services.weights.file_store import VersionGone, publish
 from services.weights.manifest import Canary
 from sspo_proto.trajectory_pb2 import Group, PromptTask, Sampling
+from tests.support.counted import Counted
 from tests.support.fake_engine import REFUSED_TOKEN, FakeEngine
 from tests.support.tiny import job_spec
 
@@ -142,6 +144,8 @@ def run(scenario: Scenario, client: Client, tmp_path: Path) -> None:
 
 
 def test_groups_go_from_prompts_to_trajectories(client: Client, tmp_path: Path) -> None:
+    counted = Counted()
+
     async def scenario(client: Client, tmp_path: Path) -> None:
         async with started(client, tmp_path) as bench:
             numbers = [bench.dispatch() for _ in range(5)]
@@ -156,6 +160,10 @@ def test_groups_go_from_prompts_to_trajectories(client: Client, tmp_path: Path) 
                 assert (span.version, span.step, span.start, span.end) == (3, 2, 0, 5)
             assert groups[4].rollout_worker == "rollout-1"
             assert {entry.step for entry in streams.read_after(client, JOB, TRAJECTORIES, "0")} == {2}
+            tokens = sum(len(row.completion_token_ids) // 4 for group in groups.values() for row in group.trajectories)
+            assert counted("sspo_rollout_groups_total") == 5
+            assert counted("sspo_rollout_completion_tokens_total") == tokens
+            assert counted("sspo_weight_sync_seconds_count") == 1 and counted("sspo_weight_sync_bytes_total") > 0
             assert bench.engine.requests[0].seed == 0 and bench.engine.requests[0].stop_token_ids == (2,)
             assert bench.engine.stopped
             assert not list((tmp_path / "weights").glob(".held-*"))
@@ -246,6 +254,8 @@ def test_a_group_waits_for_the_verdict_on_its_versions(client: Client, tmp_path:
 
 
 def test_a_failed_canary_ends_the_worker_and_returns_its_groups(client: Client, tmp_path: Path) -> None:
+    counted = Counted()
+
     async def scenario(client: Client, tmp_path: Path) -> None:
         async with started(client, tmp_path) as bench:
             bench.publish(version=1, step=0)
@@ -260,6 +270,9 @@ def test_a_failed_canary_ends_the_worker_and_returns_its_groups(client: Client, 
             assert bench.handed_over() == {}
             assert bench.error_codes == ["CanaryFailed"]
             assert bench.engine.stopped
+            assert counted("sspo_weight_sync_failures_total", cause="CanaryFailed") == 1
+            tallies = Tallies(client).read(JOB)
+            assert tallies.canary_failures == 1 and time.time() - tallies.canary_failed_at < 60
             # Given back: another worker has them at once, and no death is counted.
             taken = Stage(client, JOB, PROMPTS, TRAJECTORIES, "rollout-2").take_over(60.0)
             assert [(entry.number, entry.deaths) for entry in taken] == [(0, 0), (1, 0)]

@@ -14,6 +14,7 @@ from services.trajectories import streams
 from services.trajectories.ledger import Ledger
 from services.trajectories.progress import Fenced, Progress
 from services.trajectories.streams import PROMPTS, SCORED, TRAJECTORIES, Stage
+from services.trajectories.tallies import Tallies
 
 JOB = "ftjob-1"
 
@@ -100,6 +101,7 @@ def test_a_dead_consumers_entry_is_taken_over_and_its_death_counted(client: Clie
     streams.release_consumer(client, JOB, "rollout-1")
     [taken] = second.take_over(idle_seconds=60)
     assert (taken.number, taken.deaths) == (0, 1)
+    assert Tallies(client).read(JOB).redelivered == {PROMPTS: 1}
     assert not first.hand_over(entry, b"late", step=0), "the lease is somebody else's now"
     assert second.hand_over(taken, b"group", step=0)
 
