@@ -36,7 +36,7 @@ class LearnerActor:
         self._client = connect(os.environ["SSPO_REDIS_URL"])
         self._learner = Learner(self._spec, self._client, Layout.from_environment())
         self._patience_seconds = self._spec.learner.stall_seconds + self._spec.learner.wait_seconds
-        self._metrics_address = exporter.serve().address
+        self._metrics_address = exporter.serve_address()
         self._outcome: Future[dict[str, str]] = Future()
         threading.Thread(target=self._train, daemon=True, name="train").start()
         threading.Thread(target=self._heartbeat, daemon=True, name="heartbeat").start()

@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from services.learner import checkpoint
 from services.learner.books import Books
+from services.learner.errors import CheckpointDamaged
 from services.learner.lineage import surviving
 from services.learner.training import settings_of
 from services.observability.guard import (
@@ -126,8 +127,9 @@ class Guarding:
 
     def refuge(self, checkpoints: Path) -> int | None:
         """The newest healthy checkpoint that is kept, by its steps; without one the rung is left out."""
-        kept = {checkpoint.step_of(path) for path in checkpoint.stored(checkpoints)}
-        found = max(kept & set(self.watch.state.healthy), default=None)
+        healthy = set(self.watch.state.healthy)
+        kept = [path for path in checkpoint.stored(checkpoints) if checkpoint.step_of(path) in healthy]
+        found = next((checkpoint.step_of(path) for path in reversed(kept) if _is_whole(path)), None)
         if found is None:
             self._say("The guard would go back, but no healthy checkpoint is kept", {"action": "rollback"})
             self.watch = self.watch.model_copy(update={"state": nowhere_to_go(self.watch.state, self._spec.guard)})
@@ -171,6 +173,16 @@ class Guarding:
 
     def _say(self, text: str, data: dict[str, Any], *, level: Any = "warn") -> None:
         self._events.add(self._spec.job_id, text, level=level, data={"guard": data})
+
+
+def _is_whole(path: Path) -> bool:
+    """Whether a checkpoint can be gone back to; a damaged one is set aside, or every learner would meet it again."""
+    try:
+        checkpoint.verify(path)
+    except CheckpointDamaged as error:
+        checkpoint.set_aside(path, error)
+        return False
+    return True
 
 
 def in_effect(spec: JobSpec, state: GuardState) -> JobSpec:

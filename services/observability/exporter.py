@@ -12,10 +12,13 @@ from dataclasses import dataclass
 from threading import Thread
 from wsgiref.simple_server import WSGIServer
 
+import structlog
 from prometheus_client import REGISTRY, CollectorRegistry, Metric, disable_created_metrics, start_http_server
 from prometheus_client.registry import Collector
 
 from services.observability.meters import METERS
+
+log = structlog.get_logger()
 
 HOST = "SSPO_METRICS_HOST"
 LOOPBACK = "127.0.0.1"
@@ -47,6 +50,15 @@ class Exporter:
         self.server.shutdown()
         self.server.server_close()
         self.thread.join(timeout=5)
+
+
+def serve_address() -> str:
+    """Serve this process's page; its address, or "" where that is not possible: no reason not to work."""
+    try:
+        return serve().address
+    except OSError as error:
+        log.warning("no_metrics_page", host=os.environ.get(HOST, LOOPBACK), reason=str(error))
+        return ""
 
 
 def serve(registries: Iterable[CollectorRegistry] = (METERS.registry, REGISTRY), port: int = 0) -> Exporter:

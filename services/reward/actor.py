@@ -22,7 +22,7 @@ class RewardProcess:
     def __init__(self, spec_json: str, worker_id: str) -> None:
         logs.configure(worker_id)
         spec, client = JobSpec.model_validate_json(spec_json), connect(os.environ["SSPO_REDIS_URL"])
-        self._worker = RewardWorker(spec, worker_id, client, Layout.from_environment(), exporter.serve().address)
+        self._worker = RewardWorker(spec, worker_id, client, Layout.from_environment(), exporter.serve_address())
         self._loop = ThreadPoolExecutor(1).submit(self._worker.run)
 
     async def run(self) -> str:

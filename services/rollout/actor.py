@@ -33,7 +33,7 @@ class RolloutProcess:
 
         engine = VllmEngine(spec.rollout, seed=spec.seed)
         client = connect(os.environ["SSPO_REDIS_URL"])
-        self._worker = RolloutWorker(spec, worker_id, client, engine, exporter.serve().address)
+        self._worker = RolloutWorker(spec, worker_id, client, engine, exporter.serve_address())
         self._loop: asyncio.Task[str] | None = None
 
     async def run(self) -> str:

@@ -8,7 +8,7 @@ newest, so that a job of any length costs it the same. A step's record is replac
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from typing import Any
 
 from services.files import append_line, whole_lines
@@ -44,15 +44,17 @@ class Steps:
 
     def since(self, job_id: str, step: int = 0) -> list[dict[str, Any]]:
         """The records of `step` and later, ascending."""
-        stored = answers.fields(self._client.hgetall(keys.steps(job_id)))
-        latest = int(stored.pop(LATEST, -1))
-        recent = {int(name): json.loads(line) for name, line in stored.items()}
+        stored: Any = self._client.hget(keys.steps(job_id), LATEST)
+        latest = -1 if stored is None else int(stored)
+        names = answers.texts(self._client.hkeys(keys.steps(job_id)))
+        recent = {int(name) for name in names if name != LATEST and int(name) <= latest}
         unbroken = latest
         while unbroken - 1 in recent:
             unbroken -= 1
-        known = recent if 0 <= unbroken <= step else {**self._archived(job_id), **recent}
-        latest = max(known, default=-1) if latest < 0 else latest
-        return [known[number] for number in sorted(known) if step <= number <= latest]
+        archived = {} if 0 <= unbroken <= step else self._archived(job_id)
+        known = archived | self._read(job_id, {number for number in recent if number >= step})
+        last = max(known, default=-1) if latest < 0 else latest
+        return [known[number] for number in sorted(known) if step <= number <= last]
 
     def latest(self, job_id: str) -> dict[str, Any] | None:
         """The record put last, or None before the first step."""
@@ -66,9 +68,16 @@ class Steps:
         if latest is None:
             return []
         last = int(answers.text(latest))
-        names = [str(step) for step in range(max(0, last - min(count, KEPT) + 1), last + 1)]
-        lines: Any = self._client.hmget(keys.steps(job_id), names)
-        return [json.loads(line) for line in lines if line is not None]
+        known = self._read(job_id, set(range(max(0, last - min(count, KEPT) + 1), last + 1)))
+        return [known[step] for step in sorted(known)]
+
+    def _read(self, job_id: str, steps: Set[int]) -> dict[int, dict[str, Any]]:
+        """Those of some steps that Redis has."""
+        if not steps:
+            return {}
+        wanted = sorted(steps)
+        lines: Any = self._client.hmget(keys.steps(job_id), [str(step) for step in wanted])
+        return {step: json.loads(line) for step, line in zip(wanted, lines, strict=True) if line is not None}
 
     def _archived(self, job_id: str) -> dict[int, dict[str, Any]]:
         """The surviving lineage on disk: each line undoes what was said of its step and later ones."""

@@ -15,7 +15,7 @@ from services.learner.journal import Journal, audit
 from services.learner.loop import Learner
 from services.learner.replay import replay
 from services.learner.step import Trainer
-from services.observability.guard_spec import GuardSpec
+from services.observability.guard_spec import GuardAction, GuardSpec
 from services.spec import JobSpec
 from services.store.client import Client
 from services.store.events import Events
@@ -169,6 +169,29 @@ def test_a_rollback_goes_to_a_healthy_checkpoint_with_a_lower_learning_rate(
     report = audit(layout.job(spec.job_id).journal)
     assert report.clean and report.steps == STEPS and report.dropped == {"rolled_back": 4}
     assert Ledger(client).snapshot(spec.job_id).balanced
+
+
+def test_a_damaged_checkpoint_is_no_refuge(
+    client: Client, layout: Layout, groups: list[bytes], drifts: dict[int, float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = guarded("ftjob-damaged", "rollback", keep_checkpoints=4)
+    fill(client, spec, [*groups, *(renamed(groups[n], spec.job_id, 8 + n) for n in range(6))])
+    drifts.update({1: 0.45, 2: 1.0})
+    learner = Learner(spec, client, layout)
+    heal_after_rollback(learner, drifts)
+    obey = learner._obey
+
+    def damage_first(action: GuardAction | None) -> None:
+        if action == "rollback":
+            file = layout.job(spec.job_id).checkpoints / "step-00000001" / "model.safetensors"
+            file.write_bytes(file.read_bytes() + b"?")
+        obey(action)
+
+    monkeypatch.setattr(learner, "_obey", damage_first)
+    assert learner.run() == "finished"
+    [rolled] = [one for one in Journal(layout.job(spec.job_id).journal).headers() if one.kind == "rollback"]
+    assert rolled.step == 0, "the one before"
+    assert audit(layout.job(spec.job_id).journal).clean
 
 
 def test_after_a_rollback_what_the_undone_weights_sampled_is_dropped(

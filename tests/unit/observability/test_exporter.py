@@ -93,3 +93,8 @@ def test_many_exporters_in_one_process_are_scraped_quickly() -> None:
     print(f"{WORKERS} exporters, {series} series: {seconds * 1000:.0f} ms of CPU")
     assert series > WORKERS * 250
     assert seconds < 1.0, "a loose bound for a busy machine; the benchmark prints the figure"
+
+
+def test_a_page_that_can_not_be_served_stops_no_worker(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(exporter.HOST, "192.0.2.1")  # an address that no machine has
+    assert exporter.serve_address() == ""
