@@ -1,4 +1,4 @@
-"""Shared fixtures: one private Redis per test session, emptied before each test."""
+"""Shared fixtures, each made once: a private Redis, emptied before each test, and a running service."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import pytest
 
 from services.store.client import Client, connect
 from tests.support.redis_server import RedisServer
+from tests.support.service import RunningService
 
 
 @pytest.fixture(scope="session")
@@ -29,3 +30,20 @@ def client(redis_url: str) -> Iterator[Client]:
     connected.flushall()
     yield connected
     connected.close()
+
+
+@pytest.fixture
+def service(running_service: RunningService) -> Iterator[RunningService]:
+    """The running service; a job that a failed test leaves behind is cancelled, so that the next test has its turn."""
+    yield running_service
+    running_service.cancel_jobs()
+
+
+@pytest.fixture(scope="session")
+def running_service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningService]:
+    """`sspo up`, started once, with the demo's model and files prepared beside it."""
+    running = RunningService(tmp_path_factory.mktemp("service"))
+    running.prepare()
+    running.start()
+    yield running
+    running.stop()

@@ -10,6 +10,7 @@ import os
 import re
 import secrets
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -54,7 +55,14 @@ Open = Callable[..., Page]
 
 @pytest.fixture
 def visit(browser: Browser, url: str, client: Client) -> Iterator[Open]:
-    """`visit("/jobs/ID", phone=True, dark=True)`: a page. Errors in the console and requests elsewhere fail."""
+    """`visit("/jobs/ID", phone=True, dark=True)`: a page of the API without a service behind it."""
+    with visiting(browser, url) as open_page:
+        yield open_page
+
+
+@contextmanager
+def visiting(browser: Browser, url: str) -> Iterator[Open]:
+    """Opens pages of the dashboard at `url`. At the end, errors in the console and requests elsewhere fail."""
     contexts: list[BrowserContext] = []
     problems: list[str] = []
 
@@ -78,9 +86,11 @@ def visit(browser: Browser, url: str, client: Client) -> Iterator[Open]:
         page.goto(f"{url}/ui{path}")
         return page
 
-    yield open_page
-    for context in contexts:
-        context.close()
+    try:
+        yield open_page
+    finally:
+        for context in contexts:
+            context.close()
     assert problems == []
 
 

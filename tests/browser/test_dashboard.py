@@ -7,38 +7,18 @@ from collections.abc import Callable
 
 import httpx
 import pytest
-from playwright.sync_api import Locator, Page, expect
+from playwright.sync_api import expect
 
 from services.store.client import Client
 from services.store.jobs import Jobs
 from services.store.transitions import Status
 from tests.browser.conftest import Open, sign_in
+from tests.browser.look import drawn, shift, tile
 from tests.browser.scene import Crew, Scene
 from tests.browser.stage import KEY
 
 NewScene = Callable[..., Scene]
 STAFF: Crew = [("rollout-1", "rollout", "ready", 1.0), ("reward-1", "reward", "ready", 1.0)]
-
-
-def tile(page: Page, name: str) -> Locator:
-    """The value of a key figure."""
-    return page.locator(f'[data-tile="{name}"] .value')
-
-
-def drawn(page: Page, panel: str) -> int:
-    """Points of the curves that a panel's chart has drawn."""
-    chart = page.locator(f'[data-panel="{panel}"] .nicegui-echart').first
-    return int(
-        chart.evaluate(
-            "e => { const chart = getElement(Number(e.id.slice(1))).chart;"
-            " return chart ? chart.getOption().series.reduce((sum, s) => sum + s.data.length, 0) : 0 }"
-        )
-    )
-
-
-def shift(page: Page) -> int:
-    """By how much the page is wider than the window."""
-    return int(page.evaluate("document.documentElement.scrollWidth - innerWidth"))
 
 
 def test_a_wrong_key_is_refused_and_the_right_one_leads_on(visit: Open, scene: NewScene, url: str) -> None:

@@ -1,32 +1,13 @@
-"""One running service for the tests that need it: `sspo up` on a folder with the demo's starter model."""
+"""A data folder with a model, and groups sampled from it, for learners without a service."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from services.layout import Layout
 from tests.support.learning import layout_with_model, sample_groups
-from tests.support.service import RunningService
-
-
-@pytest.fixture
-def service(running_service: RunningService) -> Iterator[RunningService]:
-    """The running service; a job that a failed test leaves behind is cancelled, so that the next test has its turn."""
-    yield running_service
-    running_service.cancel_jobs()
-
-
-@pytest.fixture(scope="session")
-def running_service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningService]:
-    """`sspo up`, started once, with the demo's model and files prepared beside it."""
-    running = RunningService(tmp_path_factory.mktemp("service"))
-    running.prepare()
-    running.start()
-    yield running
-    running.stop()
 
 
 @pytest.fixture
