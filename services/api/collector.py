@@ -171,9 +171,9 @@ class JobCollector(Collector):
                 yield f"sspo_{kind}_workers", (state,), counts[state]
         yield "sspo_rollout_workers", ("desired",), record.rollout_workers
         yield "sspo_reward_workers", ("desired",), record.reward_workers
-        ready = [worker.policy_version for worker in workers if worker.kind == "rollout" and worker.state == "ready"]
-        if ready:
-            yield "sspo_worker_policy_version_min", (), min(ready)
+        versions = [worker.policy_version for worker in workers if worker.kind == "rollout" and worker.up]
+        if versions:
+            yield "sspo_worker_policy_version_min", (), min(versions)
 
 
 def _step_samples(record: dict[str, Any]) -> Iterator[Sample]:

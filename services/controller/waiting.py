@@ -38,10 +38,10 @@ def _stage_of(
     if progress.phase != "waiting_for_batch":
         return progress.phase or "starting", LEARNER_PHASES.get(progress.phase, progress.phase)
     for kind, wanted in (("rollout", job.rollout_workers), ("reward", job.reward_workers)):
-        ready = sum(worker.kind == kind and worker.state == "ready" for worker in workers)
-        if wanted == 0 and ready == 0:
+        up = sum(worker.kind == kind and worker.up for worker in workers)
+        if wanted == 0 and up == 0:
             return "sampling", f"{kind} workers: replicas is 0; PUT /v1/x/jobs/{job.id}/{kind}_workers starts some"
-        if ready == 0:
+        if up == 0:
             return "sampling", f"{kind} workers to become ready (0 of {wanted})"
     scored, wanted = ledger.in_streams["scored"], job.spec.learner.batch_size
     # What stands before the colon tells one wait from the next: every step begins a new one.

@@ -38,6 +38,12 @@ class Presence:
         self.state: WorkerState = "starting"
         self.draining = False
 
+    def loading(self, seconds: float) -> None:
+        """Weights have been loading for so long. `syncing` is what lasts longer than a heartbeat: where steps are
+        short, who looks at heartbeats would see hardly anything else."""
+        if self.state == "ready" and seconds > BEAT_SECONDS:
+            self.state = "syncing"
+
     async def beat(self, policy_version: int, **detail: int | None) -> bool:
         """Write the record when it is due; says whether it was."""
         now = time.monotonic()

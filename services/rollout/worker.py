@@ -244,7 +244,6 @@ class RolloutWorker:
 
     async def _load(self, record: ProgressRecord) -> None:
         """Give the engine a version; heartbeat and leases go on meanwhile."""
-        self._presence.state = "syncing" if self._weights.steps else "starting"
         await self._watch.stop()  # the load has a deadline of its own
         try:
             await self._beating(self._weights.load(Path(record.published_path)))
@@ -257,15 +256,17 @@ class RolloutWorker:
 
     async def _beating(self, work: Coroutine[Any, Any, None]) -> None:
         limit_seconds = self._spec.learner.wait_seconds
-        deadline = time.monotonic() + limit_seconds
+        began = time.monotonic()
         task = asyncio.create_task(work)
         try:
             while not task.done():
-                if time.monotonic() > deadline:
+                loading_seconds = time.monotonic() - began
+                if loading_seconds > limit_seconds:
                     raise EngineBroken(f"loading weights took longer than {limit_seconds:.0f} s")
                 if self._weights.version and self._engine.pid is None:
                     # A call to an engine that dies meanwhile may never be answered.
                     raise EngineBroken("the engine's process is gone")
+                self._presence.loading(loading_seconds)
                 await self._beat()
                 if time.monotonic() > self._refreshed_at + REFRESH_SECONDS:
                     await self._refresh()

@@ -31,6 +31,11 @@ class WorkerRecord(BaseModel):
     detail: dict[str, Any] = {}
     """What this kind of worker adds: `metrics_address` (host:port of its exporter), its engine's address, ..."""
 
+    @property
+    def up(self) -> bool:
+        """Whether it works: one that is loading newer weights does, and comes back by itself."""
+        return self.state in ("ready", "syncing")
+
 
 class Registry:
     """Writes and reads worker records."""

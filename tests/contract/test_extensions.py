@@ -260,7 +260,7 @@ def test_the_metrics_page_shows_jobs_from_the_store(url: str, client: Client, la
     assert found["sspo_rollout_workers"][(job_id, "desired")] == 1
     assert found["sspo_rollout_workers"][(job_id, "ready")] == 1
     assert found["sspo_rollout_workers"][(job_id, "syncing")] == 1
-    assert found["sspo_worker_policy_version_min"][(job_id,)] == 2
+    assert found["sspo_worker_policy_version_min"][(job_id,)] == 1
     assert found["sspo_is_ratio_mean"][(job_id,)] == 1.01
     assert found["sspo_is_ratio_tokens"][(job_id, "+Inf")] == 12
     assert found["sspo_drift_bucket_kl_k3"] == {(job_id, "0", "0"): 0.01, (job_id, "1", "1"): 0.03}

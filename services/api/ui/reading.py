@@ -192,7 +192,7 @@ class JobsReading:
         latest = self._service.steps.latest(job_id) or {}
         workers: dict[str, int] = {}
         for worker in self._service.registry.list(job_id):
-            workers[worker.kind] = workers.get(worker.kind, 0) + (worker.state == "ready")
+            workers[worker.kind] = workers.get(worker.kind, 0) + worker.up
         return JobRow(
             record=self._service.jobs.get(job_id),
             step=self._service.progress.read(job_id).next_step,

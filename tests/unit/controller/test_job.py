@@ -19,7 +19,7 @@ from services.store import keys
 from services.store.client import Client
 from services.store.events import Events
 from services.store.jobs import JobError, JobRecord, Jobs
-from services.store.registry import WorkerRecord
+from services.store.registry import WorkerRecord, WorkerState
 from services.store.transitions import CANCEL, Status
 from services.trajectories import streams
 from services.trajectories.ledger import LedgerSnapshot
@@ -192,9 +192,24 @@ def test_each_step_is_a_wait_of_its_own(client: Client, reconciler: JobReconcile
     assert since[0] == since[1] < since[2], "a job that goes on is not stalled"
 
 
-def words_of(record: JobRecord, step: int, scored: int) -> str:
+@pytest.mark.parametrize(
+    ("state", "words"),
+    [
+        ("ready", "a full batch for step 3: 1 of 2 groups are scored"),
+        ("syncing", "a full batch for step 3: 1 of 2 groups are scored"),
+        ("starting", "rollout workers to become ready (0 of 1)"),
+        ("draining", "rollout workers to become ready (0 of 1)"),
+    ],
+)
+def test_a_worker_that_loads_weights_is_not_waited_for(
+    client: Client, reconciler: JobReconciler, state: WorkerState, words: str
+) -> None:
+    assert words_of(Jobs(client).get(JOB), 3, 1, state) == words
+
+
+def words_of(record: JobRecord, step: int, scored: int, state: WorkerState = "ready") -> str:
     workers = [
-        WorkerRecord(id=kind, kind=kind, state="ready", policy_version=1, node="n", pid=1, heartbeat=0.0)
+        WorkerRecord(id=kind, kind=kind, state=state, policy_version=1, node="n", pid=1, heartbeat=0.0)
         for kind in ("rollout", "reward")
     ]
     ledger = LedgerSnapshot(8, 0, {}, 8, {"scored": scored}, ())

@@ -114,7 +114,7 @@ class Scaling:
         """Show what is wanted now."""
         self._wanted = {"rollout": look.record.rollout_workers, "reward": look.record.reward_workers}
         for kind, label in self._labels.items():
-            ready = sum(worker.kind == kind and worker.state == "ready" for worker in look.workers)
+            ready = sum(worker.kind == kind and worker.up for worker in look.workers)
             label.text = f"{self._wanted[kind]} ({ready} ready)"
         for button in self._buttons:
             button.set_enabled(not look.ended or look.record.status in RESUME.moves)
