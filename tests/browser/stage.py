@@ -1,19 +1,33 @@
-"""A real API process and a headless Chromium, for the tests and for the screenshots."""
+"""A real API process and a headless Chromium, for the tests and for the screenshots.
+
+Chromium comes from the system (`make test` installs it where it may). Without it the tests are skipped, and say so;
+under CI they fail instead.
+"""
 
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
-from playwright.sync_api import Browser, BrowserContext, ViewportSize, sync_playwright
+import pytest
+from playwright.sync_api import (
+    Browser,
+    BrowserContext,
+    ConsoleMessage,
+    Page,
+    Request,
+    ViewportSize,
+    sync_playwright,
+)
 
 from services.api.ui import theme
 from services.api.ui.session import COOKIE, Sessions
@@ -23,6 +37,11 @@ LAPTOP = ViewportSize(width=1366, height=900)
 PHONE = ViewportSize(width=390, height=844)
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 START_SECONDS = 40.0
+NEEDS_CHROMIUM = pytest.mark.skipif(
+    CHROMIUM is None and not os.environ.get("CI"),
+    reason="no Chromium on PATH: `make system-packages` as root installs it (Debian's package chromium)",
+)
+Open = Callable[..., Page]
 
 
 @contextmanager
@@ -79,3 +98,44 @@ def new_context(browser: Browser, *, phone: bool = False, dark: bool = False, si
 def give_cookie(context: BrowserContext, name: str, value: str) -> None:
     """As the dashboard sets it."""
     context.add_cookies([{"name": name, "value": value, "domain": "127.0.0.1", "path": "/ui"}])
+
+
+@contextmanager
+def visiting(browser: Browser, url: str) -> Iterator[Open]:
+    """Opens pages of the dashboard at `url`. At the end, errors in the console and requests elsewhere fail."""
+    contexts: list[BrowserContext] = []
+    problems: list[str] = []
+
+    def heard(message: ConsoleMessage, allowed: str) -> None:
+        if message.type == "error" and not re.search(allowed, message.text):
+            problems.append(message.text)
+
+    def asked(request: Request) -> None:
+        if not request.url.startswith((url, "data:", "blob:")):
+            problems.append(f"asked {request.url}")
+
+    def open_page(
+        path: str = "/", *, phone: bool = False, dark: bool = False, signed_in: bool = True, allowed: str = "^$"
+    ) -> Page:
+        context = new_context(browser, phone=phone, dark=dark, signed_in=signed_in)
+        contexts.append(context)
+        page = context.new_page()
+        page.on("console", lambda message: heard(message, allowed))
+        page.on("pageerror", lambda error: problems.append(str(error)))
+        page.on("request", asked)
+        page.goto(f"{url}/ui{path}")
+        return page
+
+    try:
+        yield open_page
+    finally:
+        for context in contexts:
+            context.close()
+    assert problems == []
+
+
+def sign_in(page: Page, url: str, key: str = KEY) -> None:
+    """Through the form, as a person does."""
+    page.goto(f"{url}/ui/login")
+    page.get_by_label("API key").fill(key)
+    page.get_by_role("button", name="Sign in").click()

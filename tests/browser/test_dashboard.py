@@ -12,10 +12,9 @@ from playwright.sync_api import expect
 from services.store.client import Client
 from services.store.jobs import Jobs
 from services.store.transitions import Status
-from tests.browser.conftest import Open, sign_in
 from tests.browser.look import drawn, shift, tile
 from tests.browser.scene import Crew, Scene
-from tests.browser.stage import KEY
+from tests.browser.stage import KEY, Open, sign_in
 
 NewScene = Callable[..., Scene]
 STAFF: Crew = [("rollout-1", "rollout", "ready", 1.0), ("reward-1", "reward", "ready", 1.0)]
