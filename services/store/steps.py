@@ -17,7 +17,7 @@ from services.store import answers, keys
 from services.store.client import Client
 
 LATEST = "latest"
-KEPT = 256
+KEPT = 64
 """Step records of a job that stay in Redis."""
 
 

@@ -42,6 +42,8 @@ class Sample:
     redis_file_bytes: int
     memory: dict[str, int] = field(default_factory=dict)
     """Anonymous bytes by process, kind and pid: pages of programs count as private or not by who else runs them."""
+    resident: dict[str, int] = field(default_factory=dict)
+    """All resident bytes, pages of programs among them."""
     descriptors: dict[str, int] = field(default_factory=dict)
 
 
@@ -60,6 +62,7 @@ def look(service: RunningService, job_id: str, started: float) -> Sample:
             if kind is not None:
                 name = f"{kind.value} {process.pid}"
                 sample.memory[name] = anonymous_bytes(process.pid)
+                sample.resident[name] = process.memory_info().rss
                 sample.descriptors[name] = process.num_fds()
         except (psutil.NoSuchProcess, FileNotFoundError, ProcessLookupError):
             continue
@@ -87,14 +90,22 @@ def report(samples: list[Sample], minutes: float) -> bool:
     """Print the tables. Returns whether nothing grew."""
     early, late = around(samples, minutes * 20), around(samples, minutes * 60)
     table = Table(title=f"minute {minutes / 3:.0f} against minute {minutes:.0f}")
-    for column in ("process", "MiB then", "MiB at the end", "ratio", "descriptors then", "at the end"):
+    for column in ("process", "MiB then", "MiB at the end", "ratio", "ratio of RSS", "descriptors then", "at the end"):
         table.add_column(column)
     calm = True
     for name in sorted(set(early[0].memory) & set(late[-1].memory)):
         then, end = (median([s.memory[name] for s in part if name in s.memory]) for part in (early, late))
+        resident = [median([s.resident[name] for s in part if name in s.resident]) for part in (early, late)]
         fds = [median([s.descriptors[name] for s in part if name in s.descriptors]) for part in (early, late)]
         calm &= end <= MOST_GROWTH * then and fds[1] <= fds[0]
-        figures = (f"{then / 2**20:.1f}", f"{end / 2**20:.1f}", f"{end / then:.3f}", f"{fds[0]:.0f}", f"{fds[1]:.0f}")
+        figures = (
+            f"{then / 2**20:.1f}",
+            f"{end / 2**20:.1f}",
+            f"{end / then:.3f}",
+            f"{resident[1] / resident[0]:.3f}",
+            f"{fds[0]:.0f}",
+            f"{fds[1]:.0f}",
+        )
         table.add_row(name, *figures)
     Console(width=120).print(table)
     replaced = set(samples[0].memory) ^ set(samples[-1].memory)

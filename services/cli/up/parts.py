@@ -22,8 +22,14 @@ from services.store.client import StoreError, connect
 OBJECT_STORE_BYTES = 100 * 2**20
 """Ray's object store carries control calls only: trajectories go through Redis, weights through files."""
 
-GIVE_BACK = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}
-"""The embedded Redis uses libc's allocator, which by itself keeps ever more of what rewrites of the file need."""
+GIVE_BACK = {
+    "MALLOC_ARENA_MAX": "1",
+    "MALLOC_MMAP_THRESHOLD_": "32768",
+    "MALLOC_TRIM_THRESHOLD_": "65536",
+    "GLIBC_TUNABLES": "glibc.malloc.tcache_count=0:glibc.malloc.mxfast=0",
+}
+"""The embedded Redis uses libc's allocator, which by itself keeps ever more: free blocks that nobody merges, and what
+rewrites of the file need."""
 
 RAY_HOST = "127.0.0.1"
 
