@@ -6,7 +6,9 @@ product's: how many groups may be issued (the guard's window included), numbers,
 
 from __future__ import annotations
 
+import os
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,7 @@ from benchmarks.gate_study.sampler import Question
 from services.controller.capacity import capacity, paced
 from services.spec import JobSpec, derived_seed
 from services.store.client import Client
+from services.store.registry import Registry, WorkerRecord
 from services.trajectories import streams
 from services.trajectories.codec import SCHEMA_VERSION, decode_group, encode, ints, read_ints
 from services.trajectories.ledger import Ledger
@@ -28,6 +31,7 @@ from sspo_proto.trajectory_pb2 import PromptTask, Sampling
 
 POLL_SECONDS = 0.01
 LEASE_SECONDS = 30.0
+ENGINE = "engine"
 
 
 class Feed:
@@ -48,8 +52,9 @@ class Feed:
         self._spec, self._client, self._engine, self._rows, self._start = spec, client, engine, rows, start
         self._seen, self._neighbour, self._taken = seen, neighbour, 0
         self._progress, self._ledger = Progress(client), Ledger(client)
-        self._stage = Stage(client, spec.job_id, PROMPTS, SCORED, "engine")
+        self._stage = Stage(client, spec.job_id, PROMPTS, SCORED, ENGINE)
         self._grading = Stage(client, spec.job_id, TRAJECTORIES, SCORED, "grader")
+        self._registry = Registry(client)
         self._ended = threading.Event()
         self._told = 0
         self.error: BaseException | None = None
@@ -79,6 +84,7 @@ class Feed:
         newest = self._engine.newest
         if self._told != newest.version:
             self._told, self._taken = newest.version, 0
+            self._register(newest.version)
             self._seen(newest.step, newest.tensors)
         self._dispatch(known)
         self._grade()
@@ -90,8 +96,21 @@ class Feed:
         for entry, group in zip(entries, self._engine.sample(asked, generator), strict=True):
             group.task.job_id, group.task.group_number = self._spec.job_id, entry.number
             group.task.issued_step = entry.step
-            group.rollout_worker = "engine"
+            group.rollout_worker = ENGINE
             self._stage.hand_over(entry, encode(group), self._engine.used.step)
+
+    def _register(self, version: int) -> None:
+        """As rollout workers do with each heartbeat."""
+        worker = WorkerRecord(
+            id=ENGINE,
+            kind="rollout",
+            state="ready",
+            policy_version=version,
+            node="here",
+            pid=os.getpid(),
+            heartbeat=time.time(),
+        )
+        self._registry.put(self._spec.job_id, worker)
 
     def _take(self) -> list[Entry]:
         alone = not self._neighbour()

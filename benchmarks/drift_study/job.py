@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from benchmarks.drift_study.alarms import Watch, firing
 from benchmarks.drift_study.engines import NO_FAULT, Fault, StudyEngine
 from benchmarks.drift_study.feed import Feed
 from benchmarks.drift_study.stale import WORKER, StaleWorker
@@ -110,6 +111,8 @@ class Outcome:
     """Groups that were trained, of those that the stale worker sampled under weights it did not have."""
     findings: dict[str, int]
     """Finding → first step at which it was said."""
+    alerts: list[str]
+    """Findings for which the alert fired."""
     seconds: float
 
     @property
@@ -153,7 +156,8 @@ def play(run: Run, client: Client, layout: Layout) -> Outcome:
     engine = StudyEngine(model, GROUP_SIZE, MAX_TOKENS, run.fault)
     learner = Learner(spec, client, layout)
     stale = StaleWorker(spec, client, copy.deepcopy(model)) if run.stale_worker else None
-    with Feed(spec, client, engine, rows, start, seen, neighbour=lambda: stale is not None and stale.alive):
+    watch = Watch(spec.job_id, client, layout)
+    with watch, Feed(spec, client, engine, rows, start, seen, neighbour=lambda: stale is not None and stale.alive):
         if stale is not None:
             stale.start()
         ended = learner.run()
@@ -174,6 +178,7 @@ def play(run: Run, client: Client, layout: Layout) -> Outcome:
         events=events[::-1],
         trained_of_stale=_trained_of_stale(layout, spec),
         findings=found,
+        alerts=firing(watch.pages),
         seconds=time.monotonic() - began,
     )
 

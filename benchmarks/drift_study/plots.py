@@ -77,13 +77,17 @@ def table(results: list[Result]) -> str:
         last = ", ".join(f"{one['last']:.2f}" for one in runs)
         ended = ", ".join(dict.fromkeys(one["ended"] for one in runs))
         lines.append(f"| {name} | {last} | {sum(one['collapsed'] for one in runs)} of {len(SEEDS)} | {ended} |")
-    lines += ["", "| injected | named | first at step | everything that was said |", "| --- | --- | --- | --- |"]
+    lines += [
+        "",
+        "| injected | named | first at step | everything that was said | alerts |",
+        "| --- | --- | --- | --- | --- |",
+    ]
     for run in INJECTED:
         for one in of(results, run.name):
             said = one["findings"]
             name = EXPECTED[run.name]
             every = ", ".join(said)
-            lines.append(f"| {run.name} | {name} | {said.get(name, 'never')} | {every} |")
+            lines.append(f"| {run.name} | {name} | {said.get(name, 'never')} | {every} | {', '.join(one['alerts'])} |")
     return "\n".join(lines)
 
 

@@ -91,7 +91,9 @@ def run(folder: Path) -> None:
             outcome = play(one, client, layout)
             with target.open("a") as file:
                 file.write(json.dumps(result_of(outcome)) + "\n")
-            print(f"{one.name} {one.seed}: {outcome.ended}, held out {outcome.last:.3f}, {outcome.seconds:.0f} s")
+            print(
+                f"{one.name} {one.seed}: {outcome.ended}, held out {outcome.last:.3f}, alerts {outcome.alerts}, {outcome.seconds:.0f} s"
+            )
 
 
 def result_of(outcome: Outcome) -> Result:
@@ -105,6 +107,7 @@ def result_of(outcome: Outcome) -> Result:
         "collapsed": outcome.collapsed,
         "trained_of_stale": outcome.trained_of_stale,
         "findings": outcome.findings,
+        "alerts": outcome.alerts,
         "events": outcome.events,
         "curve": [[step, round(value, 4)] for step, value in outcome.curve],
         "series": [series_of(record) for record in outcome.records],

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 
+from benchmarks.drift_study.alarms import Watch, firing
 from benchmarks.drift_study.engines import NO_FAULT, Fault, StudyEngine
 from benchmarks.drift_study.feed import Feed
 from benchmarks.drift_study.stale import WORKER, StaleWorker
@@ -26,6 +27,7 @@ from services.store.steps import Steps
 from services.trajectories import streams
 from services.trajectories.codec import decode_group
 from services.trajectories.tallies import Tallies
+from tests.support.prometheus.server import program
 from tests.support.tiny import create_job, job_spec
 
 pytestmark = pytest.mark.timeout(120)
@@ -58,8 +60,12 @@ def spec_of(job_id: str, **learner: Any) -> JobSpec:
     return spec.model_copy(update={"rollout": RolloutSpec(group_size=8, max_tokens=6)})
 
 
-def train(client: Client, layout: Layout, spec: JobSpec, fault: Fault = NO_FAULT, *, stale: bool = False) -> Any:
-    """Train the job with an engine of this fault, and beside it, if asked, one that never loads new weights."""
+def train(
+    client: Client, layout: Layout, spec: JobSpec, fault: Fault = NO_FAULT, *, stale: bool = False
+) -> tuple[Any, list[str]]:
+    """Train the job with an engine of this fault, and beside it, if asked, one that never loads new weights: that one,
+    and the findings for which the shipped alert fires."""
+    program("promtool")
     from transformers import AutoModelForCausalLM
 
     create_job(client, spec)
@@ -69,13 +75,15 @@ def train(client: Client, layout: Layout, spec: JobSpec, fault: Fault = NO_FAULT
     engine = StudyEngine(model, spec.rollout.group_size, spec.rollout.max_tokens, fault, low_ids)
     neighbour = StaleWorker(spec, client, model) if stale else None
     learner = Learner(spec, client, layout)
-    with Feed(spec, client, engine, rows, 2, neighbour=lambda: neighbour is not None and neighbour.alive):
+    watch = Watch(spec.job_id, client, layout)
+    with watch, Feed(spec, client, engine, rows, 2, neighbour=lambda: neighbour is not None and neighbour.alive):
         if neighbour is not None:
             neighbour.start()
         assert learner.run() == "finished"
         if neighbour is not None:
             neighbour.stop()
-    return neighbour
+    assert len(watch.pages) > 1
+    return neighbour, firing(watch.pages)
 
 
 def said(client: Client, layout: Layout, spec: JobSpec) -> set[str]:
@@ -98,29 +106,29 @@ def said(client: Client, layout: Layout, spec: JobSpec) -> set[str]:
 )
 def test_an_engine_is_named_for_what_it_does(client: Client, layout: Layout, fault: Fault, cause: set[str]) -> None:
     spec = spec_of("ftjob-engine")
-    train(client, layout, spec, fault)
-    assert CAUSES & said(client, layout, spec) == cause
+    _, alerts = train(client, layout, spec, fault)
+    assert CAUSES & said(client, layout, spec) == CAUSES & set(alerts) == cause
 
 
 def test_weights_that_come_late_are_named(client: Client, layout: Layout) -> None:
     spec = spec_of("ftjob-late", steps=10, max_staleness=4, synchronous=False)
-    train(client, layout, spec, Fault(late_steps=4))
+    _, alerts = train(client, layout, spec, Fault(late_steps=4))
     records = Steps(client, layout).since(spec.job_id)
     assert [record["weights_lag_mean"] for record in records] == [float(min(step, 4)) for step in range(10)]
-    assert CAUSES & said(client, layout, spec) == {"weights_late"}
+    assert CAUSES & said(client, layout, spec) == CAUSES & set(alerts) == {"weights_late"}
 
 
 def test_a_learning_rate_that_is_too_high_is_named(client: Client, layout: Layout) -> None:
     spec = spec_of("ftjob-hot", learning_rate=1e-2)
-    train(client, layout, spec)
-    assert CAUSES & said(client, layout, spec) == {"learning_rate_too_high"}
+    _, alerts = train(client, layout, spec)
+    assert CAUSES & said(client, layout, spec) == CAUSES & set(alerts) == {"learning_rate_too_high"}
 
 
 def test_an_engine_with_stale_weights_is_caught_and_none_of_its_groups_is_trained(
     client: Client, layout: Layout
 ) -> None:
     spec = spec_of("ftjob-stale", steps=4)
-    neighbour = train(client, layout, spec, stale=True)
+    neighbour, alerts = train(client, layout, spec, stale=True)
     assert "version 2: log-probs differ" in neighbour.failure
     assert neighbour.engine.sampled, "it did sample, while it had the weights that it said"
     journal = Journal(layout.job(spec.job_id).journal)
@@ -134,4 +142,4 @@ def test_an_engine_with_stale_weights_is_caught_and_none_of_its_groups_is_traine
         for span in trajectory.version_spans
     }
     assert versions <= {1}, "none that it labelled with weights it did not have"
-    assert CAUSES & said(client, layout, spec) == {"stale_engine"}
+    assert CAUSES & said(client, layout, spec) == CAUSES & set(alerts) == {"stale_engine"}
