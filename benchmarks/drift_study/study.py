@@ -91,9 +91,8 @@ def run(folder: Path) -> None:
             outcome = play(one, client, layout)
             with target.open("a") as file:
                 file.write(json.dumps(result_of(outcome)) + "\n")
-            print(
-                f"{one.name} {one.seed}: {outcome.ended}, held out {outcome.last:.3f}, alerts {outcome.alerts}, {outcome.seconds:.0f} s"
-            )
+            ending = f"{outcome.ended}, held out {outcome.last:.3f}, alerts {outcome.alerts}"
+            print(f"{one.name} {one.seed}: {ending}, {outcome.seconds:.0f} s", flush=True)
 
 
 def result_of(outcome: Outcome) -> Result:
