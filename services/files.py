@@ -89,12 +89,20 @@ def append_line(path: Path, line: str) -> None:
 
 def whole_lines(path: Path) -> Iterator[str]:
     """The lines of a file of figures that are whole JSON objects; half a line is passed over. None without the file."""
+    for _, line in whole_lines_at(path):
+        yield line.decode(errors="replace")
+
+
+def whole_lines_at(path: Path) -> Iterator[tuple[int, bytes]]:
+    """The same as bytes, each with its offset."""
     if not path.exists():
         return
-    with open(path, errors="replace") as file:
+    place = 0
+    with open(path, "rb") as file:
         for line in file:
-            if line.startswith("{") and line.endswith("}\n"):
-                yield line
+            if line.startswith(b"{") and line.endswith(b"}\n"):
+                yield place, line
+            place += len(line)
 
 
 def move(source: Path, target: Path) -> None:

@@ -39,6 +39,6 @@ def register_results(client: Client, layout: Layout, record: JobRecord) -> Resul
     table = io.StringIO()
     writer = csv.DictWriter(table, COLUMNS, extrasaction="ignore")
     writer.writeheader()
-    writer.writerows(Steps(client, layout).since(record.id))
+    writer.writerows(Steps(client, layout).each(record.id))
     stored = Files(client, layout).create("step_metrics.csv", "fine-tune-results", [table.getvalue().encode()])
     return Results(name, [stored.id])

@@ -8,15 +8,19 @@ newest, so that a job of any length costs it the same. A step's record is replac
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Set
-from typing import Any
+import os
+import re
+from collections.abc import Iterator, Mapping, Set
+from pathlib import Path
+from typing import Any, BinaryIO
 
-from services.files import append_line, whole_lines
+from services.files import append_line, whole_lines_at
 from services.layout import Layout
 from services.store import answers, keys
 from services.store.client import Client
 
 LATEST = "latest"
+STEP_FIRST = re.compile(rb'\{"step":(\d+)[,}]')
 KEPT = 64
 """Step records of a job that stay in Redis."""
 
@@ -35,7 +39,7 @@ class Steps:
 
     def put(self, job_id: str, step: int, record: dict[str, Any]) -> None:
         """Store the record of a step. Figures that are not finite become null."""
-        key, line = keys.steps(job_id), answers.dump({**record, "step": step})
+        key, line = keys.steps(job_id), answers.dump({"step": step} | record | {"step": step})
         append_line(self._layout.job(job_id).steps, line)
         self._client.hset(key, mapping={str(step): line, LATEST: str(step)})
         old = [name for name in answers.texts(self._client.hkeys(key)) if name != LATEST and int(name) <= step - KEPT]
@@ -44,6 +48,10 @@ class Steps:
 
     def since(self, job_id: str, step: int = 0) -> list[dict[str, Any]]:
         """The records of `step` and later, ascending."""
+        return list(self.each(job_id, step))
+
+    def each(self, job_id: str, step: int = 0) -> Iterator[dict[str, Any]]:
+        """The same, one at a time: those of a long job are more than one wants in memory at once."""
         stored: Any = self._client.hget(keys.steps(job_id), LATEST)
         latest = -1 if stored is None else int(stored)
         names = answers.texts(self._client.hkeys(keys.steps(job_id)))
@@ -51,10 +59,14 @@ class Steps:
         unbroken = latest
         while unbroken - 1 in recent:
             unbroken -= 1
-        archived = {} if 0 <= unbroken <= step else self._archived(job_id)
-        known = archived | self._read(job_id, {number for number in recent if number >= step})
-        last = max(known, default=-1) if latest < 0 else latest
-        return [known[number] for number in sorted(known) if step <= number <= last]
+        archive = self._layout.job(job_id).steps
+        places = {} if 0 <= unbroken <= step else _places(archive)
+        known = self._read(job_id, {number for number in recent if number >= step})
+        last = max({**places, **known}, default=-1) if latest < 0 else latest
+        with open(archive if places else os.devnull, "rb") as file:
+            for number in sorted({*places, *known}):
+                if step <= number <= last:
+                    yield known[number] if number in known else _record_at(file, places[number])
 
     def latest(self, job_id: str) -> dict[str, Any] | None:
         """The record put last, or None before the first step."""
@@ -79,15 +91,29 @@ class Steps:
         lines: Any = self._client.hmget(keys.steps(job_id), [str(step) for step in wanted])
         return {step: json.loads(line) for step, line in zip(wanted, lines, strict=True) if line is not None}
 
-    def _archived(self, job_id: str) -> dict[int, dict[str, Any]]:
-        """The surviving lineage on disk: each line undoes what was said of its step and later ones."""
-        records: dict[int, dict[str, Any]] = {}
-        for line in whole_lines(self._layout.job(job_id).steps):
-            record = json.loads(line)
-            while records and next(reversed(records)) >= record["step"]:
-                records.popitem()
-            records[record["step"]] = record
-        return records
+
+def _places(archive: Path) -> dict[int, int]:
+    """Step → where its line begins, of the lineage that survives: each line undoes what was said of its step and later
+    ones."""
+    places: dict[int, int] = {}
+    for place, line in whole_lines_at(archive):
+        step = _step_of(line)
+        while places and next(reversed(places)) >= step:
+            places.popitem()
+        places[step] = place
+    return places
+
+
+def _step_of(line: bytes) -> int:
+    """`put` writes it first, so that a line need not be parsed for it; lines of older versions are."""
+    first = STEP_FIRST.match(line)
+    return int(first[1]) if first else int(json.loads(line)["step"])
+
+
+def _record_at(file: BinaryIO, place: int) -> dict[str, Any]:
+    file.seek(place)
+    record: dict[str, Any] = json.loads(file.readline())
+    return record
 
 
 class Evaluations:

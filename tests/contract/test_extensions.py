@@ -134,7 +134,12 @@ def test_figures_come_as_a_time_series(http: httpx.Client, client: Client, layou
     everything = http.get(path).json()["data"][0]["values"]
     assert {"loss", "reward_mean", "drift.ratio_mean"} <= set(everything)
     assert http.get(f"/v1/x/jobs/{job_id}/evaluations").json()["data"] == [{"reward_mean": 0.75, "step": 2}]
+    first = http.get(path, params={"name": "loss", "limit": 3}).json()
+    assert ([point["step"] for point in first["data"]], first["has_more"]) == ([0, 1, 2], True)
+    rest = http.get(path, params={"name": "loss", "limit": 3, "since": 3}).json()
+    assert ([point["step"] for point in rest["data"]], rest["has_more"]) == ([3], False)
     assert http.get(path, params={"since": -1}).status_code == 400
+    assert http.get(path, params={"limit": 0}).status_code == 400
 
 
 def read_stream(http: httpx.Client, path: str, **headers: str) -> list[dict[str, Any]]:

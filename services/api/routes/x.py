@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import itertools
 import json
 import time
 from collections.abc import AsyncIterator, Iterator
@@ -89,13 +90,16 @@ def job_metrics(
     job_id: str,
     name: Annotated[list[str] | None, Query()] = None,
     since: Annotated[int, Query(ge=0)] = 0,
+    limit: Annotated[int, Query(ge=1, le=10_000)] = 1000,
 ) -> dict[str, Any]:
-    """Figures of the steps from `since` on, ascending; `name` is a dotted path and may be repeated; without it all."""
+    """Figures of `limit` steps from `since` on, ascending; `name` is a dotted path and may be repeated; without it all.
+
+    When there are more, the next page begins after the last step of this one.
+    """
     service.jobs.get(job_id)
-    series = [
-        {"step": record["step"], "values": _select(record, name)} for record in service.steps.since(job_id, since)
-    ]
-    return {"object": "list", "data": series, "has_more": False}
+    records = itertools.islice(service.steps.each(job_id, since), limit + 1)
+    series = [{"step": record["step"], "values": _select(record, name)} for record in records]
+    return {"object": "list", "data": series[:limit], "has_more": len(series) > limit}
 
 
 @router.get("/jobs/{job_id}/explain")

@@ -106,6 +106,16 @@ def test_steps_outlive_a_redis_that_forgot_them(steps: Steps, client: Client, tm
     assert [record["loss"] for record in steps.since(JOB)] == [0, 1, 2, 3]
 
 
+def test_steps_are_read_one_at_a_time_in_any_order_of_their_fields(steps: Steps, tmp_path: Path) -> None:
+    file = Layout(tmp_path).job(JOB).steps
+    file.parent.mkdir(parents=True)
+    file.write_text('{"nested":{"step":9},"step":0}\n{"step":1,"nested":{"step":9}}\nno record\n{"step":2}\n')
+    each = steps.each(JOB, 1)
+    assert next(each) == {"step": 1, "nested": {"step": 9}}
+    assert [record["step"] for record in each] == [2]
+    assert [record["step"] for record in steps.each(JOB)] == [0, 1, 2]
+
+
 def test_evaluations_and_checkpoints_are_ascending(client: Client) -> None:
     evaluations, checkpoints = Evaluations(client), Checkpoints(client)
     for step in (20, 3, 100):
