@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import httpx
 import pytest
-from websockets.exceptions import InvalidStatus
+from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
-from services.api.ui.session import COOKIE, Sessions
+from services.api.ui.session import COOKIE, REFUSED_SOCKET, Sessions
 from tests.browser.stage import KEY
 
 PATH = "/ui/_nicegui_ws/socket.io/?EIO=4&transport=websocket"
@@ -23,6 +23,26 @@ def open_socket(url: str, *, cookie: str | None = None, origin: str | None = Non
 
 def test_a_socket_with_a_session_is_opened(url: str) -> None:
     assert open_socket(url, cookie=Sessions(KEY).issue(), origin=url).startswith("0{")
+
+
+def test_an_open_socket_ends_with_its_session(url: str) -> None:
+    mine, other = ({"Cookie": f"{COOKIE}={Sessions(KEY).issue()}"} for _ in range(2))
+    address = url.replace("http", "ws", 1) + PATH
+    with connect(address, additional_headers=mine) as socket, connect(address, additional_headers=other) as kept:
+        for one in (socket, kept):
+            assert str(one.recv(10)).startswith("0{")
+            one.send("40")  # Socket.IO: join the namespace
+            assert str(one.recv(10)).startswith("40")
+        assert httpx.post(f"{url}/ui/logout", headers=mine).headers["location"] == "/ui/login"
+        socket.send("3")  # as a page answers a ping
+        with pytest.raises(ConnectionClosed) as ended:
+            socket.recv(10)
+        assert ended.value.rcvd is not None and ended.value.rcvd.code == REFUSED_SOCKET
+        kept.send('42["nobody listens"]')
+        with pytest.raises(TimeoutError):
+            kept.recv(1)
+    with pytest.raises(InvalidStatus):
+        connect(address, additional_headers=mine)
 
 
 @pytest.mark.parametrize(

@@ -48,6 +48,7 @@ def login_router(sessions: Sessions) -> APIRouter:
 
     @router.post("/logout")
     def leave(request: Request) -> RedirectResponse:
+        sessions.end(request.headers)
         left = RedirectResponse(request.scope["root_path"] + LOGIN, status_code=303)
         left.delete_cookie(COOKIE, path="/ui")
         return left

@@ -1,8 +1,8 @@
 """Who may see the dashboard: those who gave the API key once, known by a signed cookie.
 
-Invariants: nothing under /ui but the login page answers without the cookie, websockets included; the cookie says only
-when it was signed, by a secret that follows from the API key, so that a new key ends all sessions; the key itself is in
-no URL, log, cookie or file.
+Invariants: nothing under /ui but the login page answers without the cookie, websockets included, and an open page ends
+with its session; the cookie says only when it was signed, by a secret that follows from the API key, so that a new key
+ends all sessions; the key itself is in no URL, log, cookie or file.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import math
+import secrets
 import time
 from collections import OrderedDict
 from dataclasses import dataclass, field
@@ -29,6 +30,7 @@ FREE_ATTEMPTS = 3
 LONGEST_PAUSE_SECONDS = 60.0
 REMEMBERED_ADDRESSES = 1024
 REFUSED_SOCKET = 4401
+CLOSE = {"type": "websocket.close", "code": REFUSED_SOCKET}
 SECURITY = {
     "content-security-policy": "default-src 'self' data: blob: 'unsafe-inline' 'unsafe-eval'; frame-ancestors 'none'; "
     "form-action 'self'; base-uri 'self'",
@@ -49,6 +51,8 @@ class Sessions:
         secret = hmac.new(api_key.encode(), b"sspo dashboard session", hashlib.sha256).digest()
         self._signer = TimestampSigner(secret, salt=COOKIE, digest_method=hashlib.sha256)
         self._api_key = api_key.encode()
+        self._ended: OrderedDict[str, float] = OrderedDict()
+        """Cookies of those who signed out → when they are too old anyway."""
 
     def is_key(self, given: str) -> bool:
         """Whether this is the key, in constant time."""
@@ -56,18 +60,34 @@ class Sessions:
 
     def issue(self) -> str:
         """A new cookie's value."""
-        return self._signer.sign(b"ui").decode()
+        return self._signer.sign(secrets.token_urlsafe(12)).decode()
+
+    def end(self, headers: Headers) -> None:
+        """Sign out: the cookie is no longer admitted, and pages that are open with it end. Known to this process."""
+        cookie, now = _cookie(headers), time.time()
+        if cookie is not None and self.admits(headers):
+            self._ended[cookie] = now + SESSION_SECONDS
+        while self._ended and next(iter(self._ended.values())) < now:
+            self._ended.popitem(last=False)
 
     def admits(self, headers: Headers) -> bool:
         """Whether a request carries a cookie that we signed and that is not too old."""
+        cookie = _cookie(headers)
+        if cookie is None or cookie in self._ended:
+            return False
         try:
-            morsel = SimpleCookie(headers.get("cookie", "")).get(COOKIE)
-            if morsel is None:
-                return False
-            self._signer.unsign(morsel.value, max_age=SESSION_SECONDS)
-        except (BadSignature, CookieError):
+            self._signer.unsign(cookie, max_age=SESSION_SECONDS)
+        except BadSignature:
             return False
         return True
+
+
+def _cookie(headers: Headers) -> str | None:
+    try:
+        morsel = SimpleCookie(headers.get("cookie", "")).get(COOKIE)
+    except CookieError:
+        return None
+    return None if morsel is None else morsel.value
 
 
 @dataclass
@@ -111,9 +131,9 @@ class Guard:
         admitted = path == LOGIN or self._sessions.admits(headers)
         if scope["type"] == "websocket":
             if admitted and _same_origin(headers):
-                await self._app(scope, receive, send)
+                await self._socket(headers, scope, receive, send)
             else:
-                await send({"type": "websocket.close", "code": REFUSED_SOCKET})
+                await send(CLOSE)
             return
 
         async def send_safe(message: Message) -> None:
@@ -132,6 +152,25 @@ class Guard:
         else:
             wanted = f"?next={quote(path)}" if scope["method"] == "GET" and path != "/" else ""
             await RedirectResponse(f"{root}{LOGIN}{wanted}", status_code=303)(scope, receive, send_safe)
+
+    async def _socket(self, headers: Headers, scope: Scope, receive: Receive, send: Send) -> None:
+        """A page says something every few seconds, if only that it lives: with its session it ends."""
+        closed = False
+
+        async def receive_admitted() -> Message:
+            nonlocal closed
+            message = await receive()
+            if message["type"] != "websocket.receive" or self._sessions.admits(headers):
+                return message
+            closed = True
+            await send(CLOSE)
+            return {"type": "websocket.disconnect", "code": REFUSED_SOCKET}
+
+        async def send_open(message: Message) -> None:
+            if not closed:
+                await send(message)
+
+        await self._app(scope, receive_admitted, send_open)
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         """NiceGUI's own middlewares take it for a crash when a browser goes away before it has its answer."""

@@ -20,13 +20,16 @@ def test_a_cookie_is_good_for_its_key_and_its_time(monkeypatch: pytest.MonkeyPat
     assert admits(sessions, cookie)
     assert admits(Sessions("sk-1"), cookie), "another process of the same service"
     assert not admits(Sessions("sk-2"), cookie), "a new key ends all sessions"
+    other = sessions.issue()
+    sessions.end(Headers({"cookie": f"{COOKIE}={cookie}"}))
+    assert not admits(sessions, cookie) and admits(sessions, other), "who signs out ends his own session"
     # Not the last character, some of whose bits belong to no byte.
-    assert not admits(sessions, cookie[:-2] + ("A" if cookie[-2] != "A" else "B") + cookie[-1])
+    assert not admits(sessions, other[:-2] + ("A" if other[-2] != "A" else "B") + other[-1])
     assert not sessions.admits(Headers({}))
     assert "sk-1" not in cookie
     later = time.time() + SESSION_SECONDS + 2
     monkeypatch.setattr(time, "time", lambda: later)
-    assert not admits(sessions, cookie)
+    assert not admits(sessions, other)
 
 
 @pytest.mark.parametrize(("given", "right"), [("sk-1", True), ("sk-", False), ("", False), ("sk-1é", False)])
