@@ -89,8 +89,12 @@ class Guarding:
         """What the next record says: the settings in effect, and what the guard knows."""
         return settings_of(in_effect(self._spec, self.watch.state)) | self._own()
 
-    def recall(self, books: Books, said_of: Callable[[int], Mapping[str, Any] | None]) -> None:
-        """Know what the learner before knew: from the newest record that says it, and from its step if that counts."""
+    def recall(self, books: Books, said_of: Callable[[int], Mapping[str, Any] | None]) -> bool:
+        """Know what the learner before knew: from the newest record that says it, and from its step if that counts.
+
+        Answers whether it died before it could ask for a pause.
+        """
+        paused = True
         newest = next((one for one in reversed(books.headers) if one.kind in ("step", "rollback")), None)
         if newest is not None:
             steps = surviving(books.headers)
@@ -99,15 +103,18 @@ class Guarding:
             if figures is None:
                 self.watch = Watch.of(books.journal.settings(newest.sequence))
             else:
-                self.take_up(books.journal.settings(newest.sequence), newest.step, figures)
+                decision = self.take_up(books.journal.settings(newest.sequence), newest.step, figures)
+                paused = decision.action != "pause" or self._has_paused(len(books.headers))
         elif self.may_roll_back:
             self.watch = Watch(state=checkpointed(self.watch.state, 0))
         self.announce()
+        return not paused
 
     def take_up(self, settings: Mapping[str, Any], step: int, figures: Mapping[str, Any]) -> Decision:
         """Decide once more after a step whose record has these settings.
 
-        Nothing is done a second time: a rollback that was cut off is decided again after the next step.
+        Nothing is done a second time: a rollback that was cut off is decided again after the next step, and a pause is
+        asked for if nobody did.
         """
         self.watch = Watch.of(settings)
         return self._advance(step, figures)
@@ -141,12 +148,16 @@ class Guarding:
         self.announce()
         return self._own()
 
-    def pause(self) -> None:
-        """Ask for a pause, as a person would."""
+    def pause(self, records: int) -> None:
+        """Ask for a pause, as a person would, after so many records."""
         try:
             self._jobs.act(self._spec.job_id, PAUSE, by=BY, message="The guard pauses the job: see its last warnings")
         except IllegalTransition as error:  # a person was faster, for example with a cancel
             log.info("pause_refused", current=str(error.current))
+        self._progress.set(self._spec.job_id, guard_paused=records)
+
+    def _has_paused(self, records: int) -> bool:
+        return self._progress.read(self._spec.job_id).guard_paused >= records
 
     def _own(self) -> dict[str, Any]:
         return {"guard": self.watch.model_dump()} if self.on else {}

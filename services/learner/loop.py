@@ -177,7 +177,8 @@ class Learner:
         )
         self._assembler.undone = undone_versions(self._books.headers)
         self._wait = BatchWait(self._spec, self._client, self._assembler)
-        self._guarding.recall(self._books, self._reporter.said_of)
+        if self._guarding.recall(self._books, self._reporter.said_of):
+            self._obey("pause")
         log.info("learner_restored", step=self.step, epoch=self._journal.epoch, records=len(self._books.headers))
 
     def _remind(self) -> None:
@@ -234,7 +235,7 @@ class Learner:
         if action == "sync":
             self._publish()
         elif action == "pause":
-            self._guarding.pause()
+            self._guarding.pause(len(self._books.headers))
             self._stop = True
         elif action == "rollback":
             self._writer.wait()

@@ -281,6 +281,31 @@ def test_a_resumed_job_is_not_paused_for_what_is_over(
     assert Learner(spec, client, layout).run() == "finished"
 
 
+def test_a_pause_that_was_cut_off_is_asked_for_again(
+    client: Client, layout: Layout, groups: list[bytes], drifts: dict[int, float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = guarded("ftjob-cut-off", "pause")
+    fill(client, spec, groups)
+    for status in (Status.QUEUED, Status.RUNNING):
+        Jobs(client).transition(spec.job_id, status, by="test")
+    drifts[1] = 1.0
+    learner = Learner(spec, client, layout)
+
+    def killed(*about: Any) -> None:
+        raise KeyboardInterrupt("killed")
+
+    monkeypatch.setattr(learner._guarding, "pause", killed)
+    with pytest.raises(KeyboardInterrupt):
+        learner.run()
+    assert Jobs(client).get(spec.job_id).status is Status.RUNNING
+    assert Learner(spec, client, layout).run() == "drained"
+    assert Jobs(client).get(spec.job_id).status is Status.PAUSING
+    assert kinds(layout, spec) == ["step", "step"], "not one step more"
+    for status in (Status.PAUSED, Status.QUEUED, Status.RUNNING):
+        Jobs(client).transition(spec.job_id, status, by="test")
+    assert Learner(spec, client, layout).run() == "finished"
+
+
 def test_sync_publishes_anew_and_issues_no_further_ahead(
     client: Client, layout: Layout, groups: list[bytes], drifts: dict[int, float]
 ) -> None:
