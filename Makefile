@@ -46,7 +46,7 @@ up: $(READY)  ## run the service on ./sspo-data
 test: $(READY) system-packages  ## all tests that belong to every change
 	$(BIN)/python -m pytest
 
-screenshots: $(READY) system-packages  ## the dashboard's pictures in docs/images, from made-up jobs
+screenshots: $(READY) system-packages  ## the dashboard's pictures in docs/images, of made-up jobs and of the demo
 	$(BIN)/python -m tests.browser.screenshots
 
 chaos: $(READY)  ## kill everything at random for three quarters of an hour; writes benchmarks/results/chaos.json

@@ -1,4 +1,7 @@
-"""`python -m tests.browser.screenshots`: the pictures of the dashboard in docs/images, from made-up jobs."""
+"""`python -m tests.browser.screenshots`: the pictures of the dashboard in docs/images.
+
+Most are of made-up jobs; those of the demo are of a real one, while it runs.
+"""
 
 from __future__ import annotations
 
@@ -17,8 +20,9 @@ from services.store.jobs import JobError, Jobs
 from services.store.transitions import Status
 from tests.browser.records import Course
 from tests.browser.scene import Crew, Scene
-from tests.browser.stage import chromium, new_context, serving
+from tests.browser.stage import KEY, chromium, new_context, serving
 from tests.support.redis_server import RedisServer
+from tests.support.service import RunningService
 
 IMAGES = Path(__file__).parents[2] / "docs" / "images"
 MAIN, OTHER = "ftjob-7d31c05e", "ftjob-19f2ab44"
@@ -43,9 +47,37 @@ SHOTS: tuple[Shot, ...] = (
 )
 
 
+DEMO_STEPS = 80
+"""Of the demo's job, after which it is looked at."""
+
+
 def main() -> None:
     """Make all pictures."""
     IMAGES.mkdir(exist_ok=True)
+    of_made_up_jobs()
+    of_the_demo()
+
+
+def of_the_demo() -> None:
+    """A real job with two engines, while it trains."""
+    with tempfile.TemporaryDirectory(prefix="sspo-t") as folder:
+        service = RunningService(Path(folder))
+        service.prepare()
+        service.start()
+        try:
+            job_id = service.submit(suffix="demo")
+            service.scale(job_id, "rollout", 2)
+            service.wait_for(job_id, lambda view: view["step"] >= DEMO_STEPS, 400)
+            key = service.layout.api_key.read_text().strip()
+            with chromium() as browser:
+                for name, tab in (("demo", "overview"), ("demo-drift", "drift")):
+                    take(browser, service.url, (name, f"/jobs/{job_id}?tab={tab}", False, False, None), key)
+        finally:
+            service.stop()
+
+
+def of_made_up_jobs() -> None:
+    """Jobs in every state, as no service shows them at once."""
     with tempfile.TemporaryDirectory(prefix="sspo-t") as folder:
         data = Path(folder) / "data"
         data.mkdir()
@@ -110,10 +142,10 @@ def keep_alive(scene: Scene) -> None:
     Jobs(scene.client).update(scene.job_id, waiting_for={"what": "a batch", "since": time.time() - 2})
 
 
-def take(browser: Browser, url: str, shot: Shot) -> None:
+def take(browser: Browser, url: str, shot: Shot, key: str = KEY) -> None:
     """One picture."""
     name, path, phone, dark, height = shot
-    context = new_context(browser, phone=phone, dark=dark, signed_in=path != "/login")
+    context = new_context(browser, phone=phone, dark=dark, key=None if path == "/login" else key)
     page = context.new_page()
     page.goto(f"{url}/ui{path}")
     page.wait_for_timeout(SETTLED_MILLISECONDS)

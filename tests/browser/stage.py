@@ -85,13 +85,13 @@ def chromium() -> Iterator[Browser]:
         browser.close()
 
 
-def new_context(browser: Browser, *, phone: bool = False, dark: bool = False, signed_in: bool = True) -> BrowserContext:
-    """A person's browser: a screen, a mode, and the cookie of a session."""
+def new_context(browser: Browser, *, phone: bool = False, dark: bool = False, key: str | None = KEY) -> BrowserContext:
+    """A person's browser: a screen, a mode, and the cookie of a session, unless there is no key."""
     context = browser.new_context(viewport=PHONE if phone else LAPTOP, has_touch=phone, reduced_motion="reduce")
     context.set_default_timeout(15_000)
     give_cookie(context, theme.COOKIE, "dark" if dark else "light")
-    if signed_in:
-        give_cookie(context, COOKIE, Sessions(KEY).issue())
+    if key is not None:
+        give_cookie(context, COOKIE, Sessions(key).issue())
     return context
 
 
@@ -117,7 +117,7 @@ def visiting(browser: Browser, url: str) -> Iterator[Open]:
     def open_page(
         path: str = "/", *, phone: bool = False, dark: bool = False, signed_in: bool = True, allowed: str = "^$"
     ) -> Page:
-        context = new_context(browser, phone=phone, dark=dark, signed_in=signed_in)
+        context = new_context(browser, phone=phone, dark=dark, key=KEY if signed_in else None)
         contexts.append(context)
         page = context.new_page()
         page.on("console", lambda message: heard(message, allowed))
