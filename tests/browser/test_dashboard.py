@@ -160,6 +160,15 @@ def test_two_jobs_are_compared(visit: Open, scene: NewScene) -> None:
     page.wait_for_timeout(500)
     assert drawn(page, "kl") == 2 * 5
     assert jobs[1].job_id in page.url, "the choice can be sent to others"
+    page.get_by_label("Jobs").click()
+    page.get_by_role("option", name=jobs[0].job_id).click()
+    page.keyboard.press("Escape")
+    expect(page.locator("table tbody tr")).to_have_count(1)
+    jobs[1].train(5, 7)
+    page.wait_for_function("document.querySelector('[data-panel=kl] canvas') !== null")
+    expect(page.locator("table tbody tr")).to_contain_text(jobs[1].job_id)
+    page.wait_for_timeout(2500)
+    assert drawn(page, "kl") == 7, "the other goes on"
 
 
 @pytest.mark.parametrize("dark", [False, True])

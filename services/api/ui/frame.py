@@ -50,14 +50,14 @@ class Frame:
         self._away.set_visibility(False)
         self.main = ui.element("main").classes("page")
 
-    def watch(self, watch: Watch[T], draw: Callable[[T], None]) -> None:
-        """Call `draw` with each new look, as long as the page is connected and to be seen."""
+    def watch(self, watch: Watch[T], draw: Callable[[T], None]) -> Callable[[], None]:
+        """Call `draw` with each new look, as long as the page is connected and to be seen. Answers how to end it."""
         client = ui.context.client
 
         def listener(look: T | None) -> None:
             client.safe_invoke(lambda: self._show(look, draw))  # one page's mistake is not the others'
 
-        _follow(watch, listener)
+        return _follow(watch, listener)
 
     def _show(self, look: T | None, draw: Callable[[T], None]) -> None:
         self._away.set_visibility(look is None)
@@ -65,11 +65,25 @@ class Frame:
             draw(look)
 
 
-def _follow(watch: Watch[T], listener: Listener[T]) -> None:
-    client = ui.context.client
+def _follow(watch: Watch[T], listener: Listener[T]) -> Callable[[], None]:
+    client, wanted = ui.context.client, True
+
+    def join() -> None:
+        if wanted:
+            watch.join(listener)
+
+    def leave() -> None:
+        watch.leave(listener)
+
+    def end() -> None:
+        nonlocal wanted
+        wanted = False
+        leave()
+
     if client.has_socket_connection:
-        watch.join(listener)
-    client.on_connect(lambda: watch.join(listener))
-    client.on_disconnect(lambda: watch.leave(listener))
-    client.on_delete(lambda: watch.leave(listener))
-    ui.on("seen", lambda event: watch.join(listener) if event.args else watch.leave(listener))
+        join()
+    client.on_connect(join)
+    client.on_disconnect(leave)
+    client.on_delete(leave)
+    ui.on("seen", lambda event: join() if event.args else leave())
+    return end

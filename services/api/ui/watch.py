@@ -79,6 +79,9 @@ class Watch(Generic[T]):
             except (StoreError, JobNotFound, OSError, ValueError) as error:
                 log.warning("dashboard_can_not_read", reason=str(error))
                 look = None
+            except Exception:  # the boundary of whatever a record may hold: pages say that nothing new comes
+                log.exception("dashboard_can_not_read")
+                look = None
             self.look = look or self.look
             for listener in tuple(self._listeners):
                 listener(look)

@@ -59,7 +59,8 @@ class ComparePage:
         self._watches = watches
         self._root = request.scope.get("root_path", "")
         self._looks: dict[str, JobLook] = {}
-        self._watched: set[str] = set()
+        self._watched: dict[str, Callable[[], None]] = {}
+        """Job → how to end its watch."""
         self._drawn: tuple[object, ...] = ()
         self._frame = Frame(request, "Compare", "Compare")
         self._frame.theme.on_change = self._draw
@@ -77,10 +78,12 @@ class ComparePage:
 
     def _choose(self) -> None:
         chosen = list(self._chosen.value)
+        for job_id in [job_id for job_id in self._watched if job_id not in chosen]:
+            self._watched.pop(job_id)()
+            self._looks.pop(job_id, None)
         for job_id in chosen:
             if job_id not in self._watched:
-                self._watched.add(job_id)
-                self._frame.watch(self._watches.job(job_id), self._taker(job_id))
+                self._watched[job_id] = self._frame.watch(self._watches.job(job_id), self._taker(job_id))
         address = f"?jobs={','.join(chosen)}"
         ui.run_javascript(f"history.replaceState(history.state, '', {address!r})")
         self._draw()

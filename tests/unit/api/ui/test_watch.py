@@ -21,14 +21,15 @@ class Look:
 class Reading:
     """Counts its calls; fails in those that `away` names."""
 
-    def __init__(self, *away: int) -> None:
+    def __init__(self, *away: int, error: Exception | None = None) -> None:
         self.calls = 0
         self._away = away
+        self._error = error or StoreError("away")
 
     def look(self) -> Look:
         self.calls += 1
         if self.calls in self._away:
-            raise StoreError("away")
+            raise self._error
         return Look(self.calls)
 
 
@@ -66,12 +67,13 @@ def test_all_who_watch_share_each_look_and_nobody_costs_nothing() -> None:
     assert seen["b"] == sorted(set(seen["b"])), "a listener that joins twice hears once"
 
 
-def test_a_store_that_is_away_is_told_and_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("error", [StoreError("away"), KeyError("a record of another version")])
+def test_what_can_not_be_read_is_told_and_asked_for_again(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
     monkeypatch.setattr(module, "RETRY_SECONDS", 0.01)
     heard: list[Look | None] = []
 
     async def run() -> None:
-        watch = Watch(Reading(2, 3).look)
+        watch = Watch(Reading(2, 3, error=error).look)
         watch.join(heard.append)
         await until(lambda: len(heard) >= 4)
         watch.leave(heard.append)
