@@ -24,12 +24,12 @@ OBJECT_STORE_BYTES = 100 * 2**20
 
 GIVE_BACK = {
     "MALLOC_ARENA_MAX": "1",
-    "MALLOC_MMAP_THRESHOLD_": "32768",
+    "MALLOC_MMAP_THRESHOLD_": "4096",
     "MALLOC_TRIM_THRESHOLD_": "65536",
     "GLIBC_TUNABLES": "glibc.malloc.tcache_count=0:glibc.malloc.mxfast=0",
 }
-"""The embedded Redis uses libc's allocator, which by itself keeps ever more: free blocks that nobody merges, and what
-rewrites of the file need."""
+"""The embedded Redis uses libc's allocator, which by itself keeps ever more: free blocks that nobody merges, holes
+between what stays and what comes and goes, and what rewrites of the file need."""
 
 RAY_HOST = "127.0.0.1"
 
