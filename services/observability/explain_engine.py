@@ -78,8 +78,9 @@ def mismatch_of(window: Sequence[Record]) -> Mismatch | None:
 
 def stale_engine(spec: JobSpec, window: Sequence[Record], around: Surroundings) -> Finding | None:
     """An engine without the weights that it should have."""
-    rollouts = [worker for worker in around.workers if worker.kind == "rollout" and worker.state == "ready"]
-    behind = [one.id for one in rollouts if one.policy_version < around.policy_version - 2]
+    rollouts = [worker for worker in around.workers if worker.kind == "rollout" and worker.up]
+    tolerated = max(at.BEHIND_VERSIONS, at.BEHIND_SECONDS * _steps_per_second(window))
+    behind = [one.id for one in rollouts if one.policy_version < around.policy_version - tolerated]
     evidence = {"canary_failures": around.canary_failures, "workers_behind": behind}
     if around.canary_failures and around.canary_quiet_seconds < at.CANARY_SECONDS:
         text = (
@@ -89,9 +90,15 @@ def stale_engine(spec: JobSpec, window: Sequence[Record], around: Surroundings) 
         )
         return Finding("stale_engine", "An engine had wrong weights, and its canary caught it", text, "error", evidence)
     if behind and len(behind) < len(rollouts):
-        text = f"{', '.join(behind)} serve weights more than 2 versions behind {around.policy_version}, others do not."
+        named, newest = ", ".join(behind), around.policy_version
+        text = f"{named} serve weights more than {tolerated:.0f} versions behind {newest}, others do not."
         return Finding("engine_behind", "Some engines are behind the others", text, "warn", evidence)
     return None
+
+
+def _steps_per_second(window: Sequence[Record]) -> float:
+    times = [record["time"] for record in window if record.get("time") is not None]
+    return (len(times) - 1) / max(times[-1] - times[0], 1e-3) if len(times) > 1 else 0.0
 
 
 def engine_sampling(spec: JobSpec, window: Sequence[Record], around: Surroundings) -> Finding | None:

@@ -45,6 +45,10 @@ MISMATCH_SHARE = 0.5
 """Share of the whole deviation from which it is named as the larger part."""
 NOTICED_KL_K3 = 1e-4
 """k3 of a step above which its parts are worth a word."""
+BEHIND_VERSIONS = 2.0
+"""Versions that a worker may serve below the newest,"""
+BEHIND_SECONDS = 5.0
+"""or as many as are published in this time: workers say once a second what they serve, and have to load it first."""
 CANARY_SECONDS = 900.0
 """How long after an engine failed its canary it is still what is wrong."""
 SURPRISE_ERRORS = 5.0

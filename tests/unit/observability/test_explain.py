@@ -151,6 +151,15 @@ def worker(name: str, version: int) -> WorkerRecord:
 
 
 @pytest.mark.parametrize(
+    ("step_seconds", "lag", "said"), [(60.0, 3, True), (60.0, 2, False), (0.1, 6, False), (0.1, 60, True)]
+)
+def test_a_worker_is_behind_by_versions_and_by_time(step_seconds: float, lag: int, said: bool) -> None:
+    records = [{**record, "time": step_seconds * index} for index, record in enumerate(trace("calm"))]
+    workers = [worker("a", 99), worker("b", 100 - lag)]
+    assert ("engine_behind" in names(records, policy_version=100, workers=workers)) is said
+
+
+@pytest.mark.parametrize(
     ("around", "name"),
     [
         ({"canary_failures": 2}, "stale_engine"),
