@@ -54,7 +54,7 @@ class JobReconciler:
         self._validation: Future[None] | None = None
         self._preparation: Future[Dispatcher] | None = None
         self._evaluation: Evaluation | None = None
-        self._registration: Future[Results] | None = None
+        self._registration: Future[Results | None] | None = None
         self._pausing_since: float | None = None
         self._stall_told = 0.0
 

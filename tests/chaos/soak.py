@@ -2,9 +2,9 @@
 
     python -m tests.chaos.soak --minutes 30 [--report FILE]
 
-Compares memory (anonymous) and open descriptors of every process at the end with those at a third of the run,
-and prints what Redis and its file hold per step. Ends with 1 when a process has grown by more than 5 %, or its
-descriptors have.
+Compares resident memory (RSS, as `ps` shows it) and open descriptors of every process at the end with those at a third
+of the run, and prints what Redis and its file hold per step. Ends with 1 when a process has grown by more than 5 %, or
+its descriptors have. Anonymous memory, the part that belongs to no file, is shown beside it.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Sample:
     redis_bytes: int
     redis_file_bytes: int
     memory: dict[str, int] = field(default_factory=dict)
-    """Anonymous bytes by process, kind and pid: pages of programs count as private or not by who else runs them."""
+    """Anonymous bytes by process, kind and pid."""
     resident: dict[str, int] = field(default_factory=dict)
     """All resident bytes, pages of programs among them."""
     descriptors: dict[str, int] = field(default_factory=dict)
@@ -90,19 +90,29 @@ def report(samples: list[Sample], minutes: float) -> bool:
     """Print the tables. Returns whether nothing grew."""
     early, late = around(samples, minutes * 20), around(samples, minutes * 60)
     table = Table(title=f"minute {minutes / 3:.0f} against minute {minutes:.0f}")
-    for column in ("process", "MiB then", "MiB at the end", "ratio", "ratio of RSS", "descriptors then", "at the end"):
+    columns = (
+        "process",
+        "RSS MiB then",
+        "at the end",
+        "ratio",
+        "anonymous then",
+        "at the end",
+        "fds then",
+        "at the end",
+    )
+    for column in columns:
         table.add_column(column)
     calm = True
     for name in sorted(set(early[0].memory) & set(late[-1].memory)):
-        then, end = (median([s.memory[name] for s in part if name in s.memory]) for part in (early, late))
-        resident = [median([s.resident[name] for s in part if name in s.resident]) for part in (early, late)]
+        then, end = (median([s.resident[name] for s in part if name in s.resident]) for part in (early, late))
+        anonymous = [median([s.memory[name] for s in part if name in s.memory]) for part in (early, late)]
         fds = [median([s.descriptors[name] for s in part if name in s.descriptors]) for part in (early, late)]
         calm &= end <= MOST_GROWTH * then and fds[1] <= fds[0]
         figures = (
             f"{then / 2**20:.1f}",
             f"{end / 2**20:.1f}",
             f"{end / then:.3f}",
-            f"{resident[1] / resident[0]:.3f}",
+            *(f"{value / 2**20:.1f}" for value in anonymous),
             f"{fds[0]:.0f}",
             f"{fds[1]:.0f}",
         )
