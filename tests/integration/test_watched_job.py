@@ -1,22 +1,29 @@
-"""The dashboard of a whole service: a real engine samples, a real learner trains, and a person looks on and acts."""
+"""A whole service, watched: a real engine samples and a real learner trains, while a person looks on and acts in a
+browser and a real Prometheus finds and scrapes every worker. Every panel has data; no alert fires for a healthy job.
+"""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from playwright.sync_api import Page, expect
 
+from deploy.monitoring.alerts import ALERTS
 from tests.browser.look import drawn, tile
 from tests.browser.stage import NEEDS_CHROMIUM, chromium, sign_in, visiting
+from tests.support.prometheus.questions import JOB, questions, scale_up_and_down, table, unanswered
+from tests.support.prometheus.server import Prometheus, scraping
 from tests.support.service import RunningService
 
 pytestmark = [NEEDS_CHROMIUM, pytest.mark.system, pytest.mark.timeout(420)]
 
 SMALL = {"batch_size": 8, "updates_per_step": 2, "max_staleness": 4}
-WORKER_MILLISECONDS = 90_000
-"""An engine takes a while to start."""
 STEPS_MILLISECONDS = 60_000
+ASKED_FOR = {"SspoRolloutWorkersMissing", "SspoRewardWorkersMissing", "SspoScrapeTargetDown", "SspoFinding"}
+"""Thresholds that scaling, a killed worker and a job with a batch this small cross for a moment."""
 
 
 def step(page: Page) -> int:
@@ -33,9 +40,17 @@ def expect_step(page: Page, least: int) -> None:
     )
 
 
-def test_a_real_job_is_followed_scaled_compared_and_cancelled(service: RunningService) -> None:
-    ended = an_ended_job(service)
-    running = service.submit(learner={**SMALL, "steps": 100_000})  # cancelled below
+@pytest.fixture
+def prometheus(service: RunningService, tmp_path: Path) -> Iterator[Prometheus]:
+    """A server that scrapes the running service."""
+    with scraping(tmp_path, service) as running:
+        yield running
+
+
+def test_a_job_is_followed_scaled_compared_and_cancelled_in_a_browser_while_prometheus_scrapes_it(
+    service: RunningService, prometheus: Prometheus
+) -> None:
+    ended, running = an_ended_job(service), service.submit(**JOB)  # cancelled below
     key = service.layout.api_key.read_text().strip()
     with chromium() as browser, visiting(browser, service.url) as visit:
         page = visit(f"/jobs/{running}", signed_in=False, allowed="401")
@@ -48,6 +63,7 @@ def test_a_real_job_is_followed_scaled_compared_and_cancelled(service: RunningSe
         it_shows_drift_and_samples(page)
         it_scales(page, service, running)
         assert page.evaluate("window.neverLoadedAgain") is True
+        every_question_is_answered(prometheus, running)
         it_compares(visit(f"/compare?jobs={ended}", signed_in=False), service, key, ended, running)
         it_cancels(page, service, running)
 
@@ -87,12 +103,35 @@ def it_scales(page: Page, service: RunningService, job_id: str) -> None:
     page.get_by_role("tab", name="Workers & queues").click()
     rollout = page.locator('[data-scale="rollout"]')
     expect(rollout).to_contain_text("1 (1 ready)")
-    page.get_by_role("button", name="More rollout workers").click()
-    expect(rollout).to_contain_text("2 (2 ready)", timeout=WORKER_MILLISECONDS)
-    assert len(service.workers(job_id, "rollout")) == 2
-    page.get_by_role("button", name="Fewer rollout workers").click()
-    expect(rollout).to_contain_text("1 (1 ready)", timeout=WORKER_MILLISECONDS)
+
+    def click(replicas: int) -> None:
+        if replicas == 1:
+            expect(rollout).to_contain_text("2 (2 ready)")
+        page.get_by_role("button", name=f"{'More' if replicas == 2 else 'Fewer'} rollout workers").click()
+        expect(rollout).to_contain_text(f"{replicas} (")
+
+    scale_up_and_down(service, job_id, seconds=5, scale=click)
+    expect(rollout).to_contain_text("1 (1 ready)")
     expect_step(page, step(page) + 2)
+
+
+def every_question_is_answered(prometheus: Prometheus, job_id: str) -> None:
+    answers = {question: prometheus.ask(question.expression) for question in questions(job_id)}
+    print(table(answers))
+    assert len(answers) > 150 and not unanswered(answers)
+    crossed = {alert.name for alert in ALERTS if prometheus.ask(alert.promql)}
+    assert crossed <= ASKED_FOR, "a healthy job crosses a threshold"
+    assert prometheus.ask('ALERTS{alertstate="firing"}') == []
+    kinds = {target["labels"].get("kind") for target in prometheus.targets() if target["health"] == "up"}
+    assert kinds == {None, "rollout", "reward", "learner", "ray"}
+    [desired] = prometheus.ask(f'sspo_rollout_workers{{job_id="{job_id}", state="desired"}}')
+    assert _without_repeats([float(value) for _, value in desired["values"]]) == [1.0, 2.0, 1.0]
+    [restarts] = prometheus.ask(f'sspo_worker_restarts_total{{job_id="{job_id}", kind="reward"}}')
+    assert float(restarts["values"][-1][1]) == 1.0
+
+
+def _without_repeats(found: list[float]) -> list[float]:
+    return [value for index, value in enumerate(found) if index == 0 or found[index - 1] != value]
 
 
 def it_compares(page: Page, service: RunningService, key: str, ended: str, running: str) -> None:

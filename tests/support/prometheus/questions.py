@@ -7,7 +7,7 @@ import math
 import os
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -89,20 +89,26 @@ def table(answers: Answers) -> str:
     return "\n".join(lines)
 
 
-def scale_up_and_down(service: RunningService, job_id: str, seconds: float) -> None:
-    """One rollout worker, two of them, one again; on the way a reward worker dies and is replaced."""
+def scale_up_and_down(
+    service: RunningService, job_id: str, seconds: float, scale: Callable[[int], None] | None = None
+) -> None:
+    """One rollout worker, two of them, one again; on the way a reward worker dies and is replaced.
+
+    `scale` asks for so many rollout workers, by REST if nothing else is given.
+    """
+    scale = scale or (lambda replicas: service.scale(job_id, "rollout", replicas))
 
     def at_work() -> int:
         """Rollout workers that have weights; one that loads the next ones is among them."""
         return sum(len(service.workers(job_id, "rollout", state)) for state in ("ready", "syncing"))
 
     service.wait_for(job_id, lambda view: view["step"] >= 3, 180)
-    service.scale(job_id, "rollout", 2)
+    scale(2)
     [reward] = service.workers(job_id, "reward")
     os.kill(int(reward["pid"]), signal.SIGKILL)
     wait_until(lambda: at_work() == 2, 180)
     wait_until(lambda: {one["id"] for one in service.workers(job_id, "reward")} - {reward["id"]}, 90)
     time.sleep(seconds)
-    service.scale(job_id, "rollout", 1)
+    scale(1)
     wait_until(lambda: len(service.view(job_id)["workers"]) == 3, 90)
     time.sleep(3 * SCRAPE_SECONDS)

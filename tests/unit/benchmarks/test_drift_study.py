@@ -45,7 +45,7 @@ def test_guarded_runs_have_the_learning_rate_of_the_collapse() -> None:
 
 @pytest.mark.parametrize(("curve", "collapsed"), [([0.5, 0.6, 0.31], False), ([0.5, 0.6, 0.29], True), ([], False)])
 def test_a_run_has_collapsed_below_half_of_its_best(curve: list[float], collapsed: bool) -> None:
-    outcome = Outcome("a", 1, "finished", list(enumerate(curve)), [], [], 0, {}, 1.0)
+    outcome = Outcome("a", 1, "finished", list(enumerate(curve)), [], [], 0, {}, [], 1.0)
     assert outcome.collapsed == collapsed
 
 
