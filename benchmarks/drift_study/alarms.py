@@ -80,7 +80,12 @@ def _series(name: str, labels: dict[str, str]) -> str:
 
 
 def firing(pages: list[Page]) -> list[str]:
-    """Findings for which the alert SspoFinding fires at some time of these pages. Needs promtool."""
+    """Findings for which the alert SspoFinding fires at some time of these pages. Needs promtool.
+
+    Raises RuntimeError for a page without the job: its silence would mean nothing.
+    """
+    if not all(any(series.startswith("sspo_learner_step{") for series in page) for page in pages):
+        raise RuntimeError("the metrics page left the job out")
     scrapes = [*pages, *(pages[-1] for _ in range(LAST))]
     series = sorted({series for page in scrapes for series in page})
     fired = 'count by (finding) (max_over_time(ALERTS{alertname="SspoFinding", alertstate="firing"}[1d]))'

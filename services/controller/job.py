@@ -18,7 +18,7 @@ from services.controller.crew import Crew
 from services.controller.dispatcher import Dispatcher
 from services.controller.evaluation import Evaluation
 from services.controller.queued import queued_groups
-from services.controller.results import Results, register_results
+from services.controller.results import register_results
 from services.controller.validation import InvalidFile, validate_files
 from services.controller.waiting import stage_of
 from services.layout import Layout
@@ -54,7 +54,6 @@ class JobReconciler:
         self._validation: Future[None] | None = None
         self._preparation: Future[Dispatcher] | None = None
         self._evaluation: Evaluation | None = None
-        self._registration: Future[Results | None] | None = None
         self._pausing_since: float | None = None
         self._stall_told = 0.0
 
@@ -173,10 +172,9 @@ class JobReconciler:
                 self._wait(record, "evaluating", "the last evaluation to end")
                 self._notice_stall(record, "evaluating", "the last evaluation to end")
                 return
-        results = self._registered(record)
-        if results is None:
-            self._wait(record, "registering", "the trained model to be registered")
-            return
+        self._crew.end()
+        close_job(self._client, self._layout, self._id)
+        results = register_results(self._client, self._layout, record)
         self._move(
             Status.SUCCEEDED,
             f"The job succeeded; the model is registered as {results.model}",
@@ -185,17 +183,6 @@ class JobReconciler:
             trained_tokens=progress.trained_tokens,
             cleaned_as=Status.SUCCEEDED,
         )
-
-    def _registered(self, record: JobRecord) -> Results | None:
-        """None while it is being done: copying a model takes a while, so it is done beside the loop."""
-        if self._registration is None:
-            self._crew.end()
-            close_job(self._client, self._layout, self._id)
-            self._registration = self._pool.submit(register_results, self._client, self._layout, record)
-        if not self._registration.done():
-            return None
-        done, self._registration = self._registration, None
-        return done.result()
 
     # --- pause and end
 

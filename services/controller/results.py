@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import os
 import shutil
 from dataclasses import dataclass
 
@@ -11,9 +12,8 @@ from services.files import make_folder, replace_folder
 from services.layout import Layout
 from services.store.client import Client
 from services.store.files import Files
-from services.store.jobs import JobRecord, Jobs
+from services.store.jobs import JobRecord
 from services.store.steps import Steps
-from services.store.transitions import Status
 
 COLUMNS = ("step", "reward_mean", "loss", "grad_norm", "tokens", "staleness_mean", "seconds", "wait_seconds")
 
@@ -26,20 +26,17 @@ class Results:
     files: list[str]
 
 
-def register_results(client: Client, layout: Layout, record: JobRecord) -> Results | None:
+def register_results(client: Client, layout: Layout, record: JobRecord) -> Results:
     """Register the exported folder as a model and store `step_metrics.csv`. Repeating it replaces the model.
 
-    None, and no model, for a job that was paused or cancelled while its model was copied.
+    The model's files are links to the exported ones: copying a large model would outlast the controller's lease.
     """
     name = record.model_name
     target = layout.models / name
     make_folder(target.parent)
     staging = target.with_name(f".{target.name}.tmp")
     shutil.rmtree(staging, ignore_errors=True)
-    shutil.copytree(layout.job(record.id).export, staging)
-    if Jobs(client).get(record.id).status is not Status.RUNNING:
-        shutil.rmtree(staging)
-        return None
+    shutil.copytree(layout.job(record.id).export, staging, copy_function=_link)
     replace_folder(staging, target)
     if record.result_files:
         return Results(name, record.result_files)
@@ -49,3 +46,11 @@ def register_results(client: Client, layout: Layout, record: JobRecord) -> Resul
     writer.writerows(Steps(client, layout).each(record.id))
     stored = Files(client, layout).create("step_metrics.csv", "fine-tune-results", [table.getvalue().encode()])
     return Results(name, [stored.id])
+
+
+def _link(source: str, target: str) -> None:
+    """A second name for a file; a copy where the file system has none to give."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)

@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from services.learner import checkpoint
 from services.learner.books import Books
 from services.learner.errors import CheckpointDamaged
+from services.learner.journal import Header
 from services.learner.lineage import surviving
 from services.learner.training import settings_of
 from services.observability.guard import (
@@ -104,7 +105,9 @@ class Guarding:
                 self.watch = Watch.of(books.journal.settings(newest.sequence))
             else:
                 decision = self.take_up(books.journal.settings(newest.sequence), newest.step, figures)
-                paused = decision.action != "pause" or self._has_paused(len(books.headers))
+                paused = decision.action != "pause" or self._has_paused(newest)
+                if not paused:
+                    self._tell(newest.step, decision)
         elif self.may_roll_back:
             self.watch = Watch(state=checkpointed(self.watch.state, 0))
         self.announce()
@@ -148,16 +151,16 @@ class Guarding:
         self.announce()
         return self._own()
 
-    def pause(self, records: int) -> None:
-        """Ask for a pause, as a person would, after so many records."""
+    def pause(self, after: Header) -> None:
+        """Ask for a pause, as a person would, because of this step's record."""
         try:
             self._jobs.act(self._spec.job_id, PAUSE, by=BY, message="The guard pauses the job: see its last warnings")
         except IllegalTransition as error:  # a person was faster, for example with a cancel
             log.info("pause_refused", current=str(error.current))
-        self._progress.set(self._spec.job_id, guard_paused=records)
+        self._progress.set(self._spec.job_id, guard_paused=after.sequence + 1)
 
-    def _has_paused(self, records: int) -> bool:
-        return self._progress.read(self._spec.job_id).guard_paused >= records
+    def _has_paused(self, after: Header) -> bool:
+        return self._progress.read(self._spec.job_id).guard_paused > after.sequence
 
     def _own(self) -> dict[str, Any]:
         return {"guard": self.watch.model_dump()} if self.on else {}

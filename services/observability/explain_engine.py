@@ -78,7 +78,7 @@ def mismatch_of(window: Sequence[Record]) -> Mismatch | None:
 
 def stale_engine(spec: JobSpec, window: Sequence[Record], around: Surroundings) -> Finding | None:
     """An engine without the weights that it should have."""
-    rollouts = [worker for worker in around.workers if worker.kind == "rollout" and worker.up]
+    rollouts = [worker for worker in around.workers if worker.kind == "rollout" and worker.state == "ready"]
     tolerated = max(at.BEHIND_VERSIONS, at.BEHIND_SECONDS * _steps_per_second(window))
     behind = [one.id for one in rollouts if one.policy_version < around.policy_version - tolerated]
     evidence = {"canary_failures": around.canary_failures, "workers_behind": behind}

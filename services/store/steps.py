@@ -61,7 +61,10 @@ class Steps:
             unbroken -= 1
         archive = self._layout.job(job_id).steps
         places = {} if 0 <= unbroken <= step else _places(archive)
-        known = self._read(job_id, {number for number in recent if number >= step})
+        wanted = {number for number in recent if number >= step}
+        known = self._read(job_id, wanted)
+        if len(known) < len(wanted):  # removed from Redis since
+            places = _places(archive)
         last = max({**places, **known}, default=-1) if latest < 0 else latest
         with open(archive if places else os.devnull, "rb") as file:
             for number in sorted({*places, *known}):
@@ -75,12 +78,15 @@ class Steps:
         return json.loads(stored) if stored else None
 
     def newest(self, job_id: str, count: int) -> list[dict[str, Any]]:
-        """The newest `count` records (at most `KEPT`), ascending: one look, however long the job."""
+        """The newest `count` records (at most `KEPT`), ascending; from Redis, but for a while after a rollback."""
         latest: Any = self._client.hget(keys.steps(job_id), LATEST)
         if latest is None:
             return []
         last = int(answers.text(latest))
-        known = self._read(job_id, set(range(max(0, last - min(count, KEPT) + 1), last + 1)))
+        first = max(0, last - min(count, KEPT) + 1)
+        known = self._read(job_id, set(range(first, last + 1)))
+        if len(known) < last + 1 - first:  # after a rollback
+            return self.since(job_id, first)
         return [known[step] for step in sorted(known)]
 
     def _read(self, job_id: str, steps: Set[int]) -> dict[int, dict[str, Any]]:

@@ -21,6 +21,13 @@ def drawn(page: Page, panel: str) -> int:
     )
 
 
+def curves(page: Page, panel: str) -> list[int]:
+    """Points of each curve that a panel's chart has drawn."""
+    chart = page.locator(f'[data-panel="{panel}"] .nicegui-echart').first
+    script = "e => getElement(Number(e.id.slice(1))).chart.getOption().series.map(s => s.data.length)"
+    return [int(points) for points in chart.evaluate(script)]
+
+
 def shift(page: Page) -> int:
     """By how much the page is wider than the window."""
     return int(page.evaluate("document.documentElement.scrollWidth - innerWidth"))

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -11,6 +13,7 @@ import pytest
 from services.controller.capacity import capacity, paced
 from services.layout import Layout
 from services.learner import checkpoint
+from services.learner.guarding import Guarding
 from services.learner.journal import Journal, audit
 from services.learner.loop import Learner
 from services.learner.replay import replay
@@ -301,6 +304,11 @@ def test_a_pause_that_was_cut_off_is_asked_for_again(
     assert Learner(spec, client, layout).run() == "drained"
     assert Jobs(client).get(spec.job_id).status is Status.PAUSING
     assert kinds(layout, spec) == ["step", "step"], "not one step more"
+    journal = Journal(layout.job(spec.job_id).journal)
+    headers = list(journal.headers())
+    dropped: Any = SimpleNamespace(headers=[*headers, replace(headers[-1], sequence=2, kind="drop")], journal=journal)
+    again = Guarding(spec, client)
+    assert not again.recall(dropped, lambda step: Steps(client, layout).latest(spec.job_id)), "of the same step"
     for status in (Status.PAUSED, Status.QUEUED, Status.RUNNING):
         Jobs(client).transition(spec.job_id, status, by="test")
     assert Learner(spec, client, layout).run() == "finished"

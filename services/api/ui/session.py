@@ -52,7 +52,7 @@ class Sessions:
         self._signer = TimestampSigner(secret, salt=COOKIE, digest_method=hashlib.sha256)
         self._api_key = api_key.encode()
         self._ended: OrderedDict[str, float] = OrderedDict()
-        """Cookies of those who signed out → when they are too old anyway."""
+        """Sessions of those who signed out → when they are too old anyway."""
 
     def is_key(self, given: str) -> bool:
         """Whether this is the key, in constant time."""
@@ -64,30 +64,24 @@ class Sessions:
 
     def end(self, headers: Headers) -> None:
         """Sign out: the cookie is no longer admitted, and pages that are open with it end. Known to this process."""
-        cookie, now = _cookie(headers), time.time()
-        if cookie is not None and self.admits(headers):
-            self._ended[cookie] = now + SESSION_SECONDS
+        session, now = self._session(headers), time.time()
+        if session is not None:
+            self._ended[session] = now + SESSION_SECONDS
         while self._ended and next(iter(self._ended.values())) < now:
             self._ended.popitem(last=False)
 
     def admits(self, headers: Headers) -> bool:
         """Whether a request carries a cookie that we signed and that is not too old."""
-        cookie = _cookie(headers)
-        if cookie is None or cookie in self._ended:
-            return False
+        session = self._session(headers)
+        return session is not None and session not in self._ended
+
+    def _session(self, headers: Headers) -> str | None:
+        """What we signed, if it is not too old. Not the cookie: one signature can be written in many ways."""
         try:
-            self._signer.unsign(cookie, max_age=SESSION_SECONDS)
-        except BadSignature:
-            return False
-        return True
-
-
-def _cookie(headers: Headers) -> str | None:
-    try:
-        morsel = SimpleCookie(headers.get("cookie", "")).get(COOKIE)
-    except CookieError:
-        return None
-    return None if morsel is None else morsel.value
+            morsel = SimpleCookie(headers.get("cookie", "")).get(COOKIE)
+            return None if morsel is None else self._signer.unsign(morsel.value, max_age=SESSION_SECONDS).decode()
+        except (BadSignature, CookieError):
+            return None
 
 
 @dataclass

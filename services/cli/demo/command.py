@@ -78,7 +78,7 @@ def _train(console: Console, at: Service, prepared: Prepared, measuring: subproc
     finished = client.fine_tuning.jobs.retrieve(job.id)
     exported = prepared.models / str(finished.fine_tuned_model)
     after = _accuracy(_measure(exported, prepared, seed))
-    series = client.get(f"/x/jobs/{job.id}/metrics", cast_to=dict[str, Any])["data"]
+    series = client.get(f"/x/jobs/{job.id}/metrics?limit=10000", cast_to=dict[str, Any])["data"]
     records = [{"step": point["step"], **point["values"]} for point in series]
     found = client.get(f"/x/jobs/{job.id}/evaluations", cast_to=dict[str, Any])["data"]
     evaluations = [(one["step"], one["reward_mean"]) for one in found if one["reward_mean"] is not None]

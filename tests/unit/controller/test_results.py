@@ -1,8 +1,11 @@
-"""What a job that succeeded leaves: a model, and a table of its steps; nothing for one that was ended meanwhile."""
+"""What a job that succeeded leaves: a model, and a table of its steps."""
 
 from __future__ import annotations
 
+import errno
+import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -12,7 +15,7 @@ from services.store.client import Client
 from services.store.files import Files
 from services.store.jobs import JobRecord, Jobs
 from services.store.steps import KEPT, Steps
-from services.store.transitions import CANCEL, Status
+from services.store.transitions import Status
 from tests.support.tiny import create_job, job_spec
 
 JOB = "ftjob-1"
@@ -38,17 +41,26 @@ def finished(client: Client, layout: Layout) -> JobRecord:
 
 def test_the_model_and_every_step_are_left(client: Client, layout: Layout, finished: JobRecord) -> None:
     results = register_results(client, layout, finished)
-    assert results is not None and (layout.models / results.model / "config.json").read_text() == "{}"
+    assert (layout.models / results.model / "config.json").read_text() == "{}"
     lines = Files(client, layout).path(results.files[0]).read_text().splitlines()
     assert lines[0].startswith("step,reward_mean,loss") and len(lines) == 1 + KEPT + 3
     assert lines[-1].split(",")[:3] == [str(KEPT + 2), "", str((KEPT + 2) / 2)]
 
 
-def test_a_job_that_was_cancelled_meanwhile_leaves_no_model(
-    client: Client, layout: Layout, finished: JobRecord
+def test_the_models_files_are_the_exported_ones(
+    client: Client, layout: Layout, finished: JobRecord, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    Jobs(client).act(JOB, CANCEL, by="a person, while the model is copied")
-    assert register_results(client, layout, finished) is None
-    assert not (layout.models / finished.model_name).exists()
-    assert [file.name for file in layout.models.rglob("*") if file.is_file()] == []
-    assert Files(client, layout).list(limit=10)[0] == []
+    exported = layout.job(JOB).export / "config.json"
+    results = register_results(client, layout, finished)
+    registered = layout.models / results.model / "config.json"
+    assert registered.samefile(exported), "nothing is copied"
+    exported.unlink()
+    assert registered.read_text() == "{}"
+
+    def refuses(*about: Any) -> None:
+        raise OSError(errno.EXDEV, "another file system")
+
+    exported.write_text("{}")
+    monkeypatch.setattr(os, "link", refuses)
+    assert register_results(client, layout, finished).model == results.model
+    assert not registered.samefile(exported) and registered.read_text() == "{}"

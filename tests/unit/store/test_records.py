@@ -93,6 +93,10 @@ def test_redis_holds_the_newest_steps_and_the_disk_all(steps: Steps, client: Cli
         (step, "old" if step < 20 else "new") for step in range(KEPT + 90)
     ]
     assert [record["step"] for record in steps.since(JOB, KEPT + 80)] == list(range(KEPT + 80, KEPT + 90))
+    steps.put(JOB, KEPT + 40, {"lineage": "newest"})
+    newest = steps.newest(JOB, KEPT)
+    assert [record["step"] for record in newest] == list(range(41, KEPT + 41)), "after a rollback too"
+    assert [record["lineage"] for record in newest[-2:]] == ["new", "newest"]
 
 
 def test_steps_outlive_a_redis_that_forgot_them(steps: Steps, client: Client, tmp_path: Path) -> None:
