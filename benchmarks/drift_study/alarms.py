@@ -1,4 +1,4 @@
-"""What the shipped alerts say of a run: the product's metrics page, taken after every step, through Prometheus' rules.
+"""What the shipped alerts say of a run: the product's metrics page, taken between all steps, through Prometheus' rules.
 
 A step of the study takes a third of a second, and an alert waits for minutes: here each step is a scrape of the shipped
 configuration. `promtool` (Debian's package prometheus) evaluates the rules.
@@ -11,7 +11,6 @@ import re
 import shutil
 import subprocess
 import tempfile
-import threading
 from pathlib import Path
 from typing import Any
 
@@ -26,53 +25,33 @@ SCRAPE_SECONDS = 15
 LAST = 16
 """Scrapes of the last page, after the end of a run: the page stays for longer than the alert waits."""
 NEEDED = ("sspo_finding", "sspo_learner_step", "sspo_learner_workers", "sspo_rollout_workers", "sspo_reward_workers")
-POLL_SECONDS = 0.05
 
 Page = dict[str, float]
 """Series with labels → value."""
 
 
-class Watch:
-    """Takes the page of a job after each of its steps, for as long as the block lasts."""
+class Scrapes:
+    """The pages of one job; the last one when the block ends."""
 
     def __init__(self, job_id: str, client: Client, layout: Layout) -> None:
         address = client.connection_pool.connection_kwargs["path"]
         self._service = Service.open(Settings(data=layout.root, redis_url=f"unix://{address}", api_key="study"))
         self._job_id = job_id
-        self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._run, daemon=True, name="alarms")
-        self._error: BaseException | None = None
         self.pages: list[Page] = []
-        """One for each step that was seen, and one for the end."""
 
-    def __enter__(self) -> Watch:
-        self._thread.start()
+    def __enter__(self) -> Scrapes:
         return self
 
     def __exit__(self, *about: Any) -> None:
-        self._ended.set()
-        self._thread.join(30)
-        if self._error is not None:
-            raise RuntimeError("the metrics page can't be read") from self._error
-        self.pages.append(self._page())
+        self.take()
         self._service.client.close()
 
-    def _run(self) -> None:
-        try:
-            seen = 0
-            while not self._ended.wait(POLL_SECONDS):
-                step = self._service.progress.read(self._job_id).next_step
-                if step != seen:
-                    self.pages.append(self._page())
-                    seen = step
-        except BaseException as error:  # noqa: BLE001 — the thread's boundary: whoever leaves the block gets it
-            self._error = error
-
-    def _page(self) -> Page:
+    def take(self) -> None:
+        """One page, as it is now."""
         families = JobCollector(self._service).collect()
         samples = [sample for family in families for sample in family.samples if sample.name in NEEDED]
         mine = [sample for sample in samples if sample.labels["job_id"] == self._job_id]
-        return {_series(sample.name, sample.labels): float(sample.value) for sample in mine}
+        self.pages.append({_series(sample.name, sample.labels): float(sample.value) for sample in mine})
 
 
 def _series(name: str, labels: dict[str, str]) -> str:

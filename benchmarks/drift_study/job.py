@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from benchmarks.drift_study.alarms import Watch, firing
+from benchmarks.drift_study.alarms import Scrapes, firing
 from benchmarks.drift_study.engines import NO_FAULT, Fault, StudyEngine
 from benchmarks.drift_study.feed import Feed
 from benchmarks.drift_study.stale import WORKER, StaleWorker
@@ -148,16 +148,21 @@ def play(run: Run, client: Client, layout: Layout) -> Outcome:
     curve: list[tuple[int, float]] = []
     judge = copy.deepcopy(model)
 
+    scrapes = Scrapes(spec.job_id, client, layout)
+
+    def measure(step: int, tensors: dict[str, Tensor]) -> None:
+        judge.load_state_dict(tensors)
+        curve.append((step, accuracy(judge, held_out, start).sampled))
+
     def seen(step: int, tensors: dict[str, Tensor]) -> None:
+        scrapes.take()
         if step % run.evaluate_every == 0:
-            judge.load_state_dict(tensors)
-            curve.append((step, accuracy(judge, held_out, start).sampled))
+            measure(step, tensors)
 
     engine = StudyEngine(model, GROUP_SIZE, MAX_TOKENS, run.fault)
     learner = Learner(spec, client, layout)
     stale = StaleWorker(spec, client, copy.deepcopy(model)) if run.stale_worker else None
-    watch = Watch(spec.job_id, client, layout)
-    with watch, Feed(spec, client, engine, rows, start, seen, neighbour=lambda: stale is not None and stale.alive):
+    with scrapes, Feed(spec, client, engine, rows, start, seen, neighbour=lambda: stale is not None and stale.alive):
         if stale is not None:
             stale.start()
         ended = learner.run()
@@ -165,7 +170,7 @@ def play(run: Run, client: Client, layout: Layout) -> Outcome:
             stale.stop()
     if ended == "finished":
         engine.load(max((layout.job(spec.job_id).weights).glob("v*")))
-        seen(engine.newest.step - engine.newest.step % run.evaluate_every, engine.newest.tensors)
+        measure(engine.newest.step - engine.newest.step % run.evaluate_every, engine.newest.tensors)
     records = Steps(client, layout).since(spec.job_id)
     events = [event.message for event in Events(client).list(spec.job_id, limit=1000)[0] if event.level != "info"]
     found = named(spec, records, Tallies(client).read(spec.job_id).canary_failures)
@@ -178,7 +183,7 @@ def play(run: Run, client: Client, layout: Layout) -> Outcome:
         events=events[::-1],
         trained_of_stale=_trained_of_stale(layout, spec),
         findings=found,
-        alerts=firing(watch.pages),
+        alerts=firing(scrapes.pages),
         seconds=time.monotonic() - began,
     )
 

@@ -95,7 +95,7 @@ class Guarding:
 
         Answers whether it died before it could ask for a pause.
         """
-        paused = True
+        cut_off = False
         newest = next((one for one in reversed(books.headers) if one.kind in ("step", "rollback")), None)
         if newest is not None:
             steps = surviving(books.headers)
@@ -105,13 +105,13 @@ class Guarding:
                 self.watch = Watch.of(books.journal.settings(newest.sequence))
             else:
                 decision = self.take_up(books.journal.settings(newest.sequence), newest.step, figures)
-                paused = decision.action != "pause" or self._has_paused(newest)
-                if not paused:
+                cut_off = decision.action == "pause" and self._runs_since_before(newest)
+                if cut_off:
                     self._tell(newest.step, decision)
         elif self.may_roll_back:
             self.watch = Watch(state=checkpointed(self.watch.state, 0))
         self.announce()
-        return not paused
+        return cut_off
 
     def take_up(self, settings: Mapping[str, Any], step: int, figures: Mapping[str, Any]) -> Decision:
         """Decide once more after a step whose record has these settings.
@@ -151,16 +151,16 @@ class Guarding:
         self.announce()
         return self._own()
 
-    def pause(self, after: Header) -> None:
-        """Ask for a pause, as a person would, because of this step's record."""
+    def pause(self) -> None:
+        """Ask for a pause, as a person would."""
         try:
             self._jobs.act(self._spec.job_id, PAUSE, by=BY, message="The guard pauses the job: see its last warnings")
         except IllegalTransition as error:  # a person was faster, for example with a cancel
             log.info("pause_refused", current=str(error.current))
-        self._progress.set(self._spec.job_id, guard_paused=after.sequence + 1)
 
-    def _has_paused(self, after: Header) -> bool:
-        return self._progress.read(self._spec.job_id).guard_paused > after.sequence
+    def _runs_since_before(self, header: Header) -> bool:
+        """Whether nobody has paused and resumed the job since this record."""
+        return self._jobs.get(self._spec.job_id).running_since <= header.written_at
 
     def _own(self) -> dict[str, Any]:
         return {"guard": self.watch.model_dump()} if self.on else {}

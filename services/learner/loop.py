@@ -29,7 +29,7 @@ from services.learner.checkpoint_writer import CheckpointWriter
 from services.learner.errors import NoSuchCheckpoint, OutOfMemory, WrongFolder, typed_disk_errors
 from services.learner.guarding import Guarding
 from services.learner.journal import Header, Journal
-from services.learner.lineage import surviving, undone_versions
+from services.learner.lineage import undone_versions
 from services.learner.mismatch import MismatchProbe
 from services.learner.publishing import Publisher
 from services.learner.record import Record
@@ -235,7 +235,7 @@ class Learner:
         if action == "sync":
             self._publish()
         elif action == "pause":
-            self._guarding.pause(surviving(self._books.headers)[-1])
+            self._guarding.pause()
             self._stop = True
         elif action == "rollback":
             self._writer.wait()

@@ -90,7 +90,7 @@ METRICS: tuple[Metric, ...] = (
     _job("sspo_rollout_workers", "gauge", "Rollout workers by state, and desired", "state"),
     _job("sspo_reward_workers", "gauge", "Reward workers by state, and desired", "state"),
     _job("sspo_learner_workers", "gauge", "Learners by state", "state"),
-    _job("sspo_worker_policy_version_min", "gauge", "Oldest weights among rollout workers that work"),
+    _job("sspo_worker_policy_version_min", "gauge", "Oldest weights among rollout workers that are ready or syncing"),
     _job("sspo_queue_pending_entries", "gauge", "Entries of a stream that a worker holds", "queue"),
     _job(
         "sspo_queue_redelivered_total",

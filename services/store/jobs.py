@@ -61,6 +61,8 @@ class JobRecord(BaseModel):
     rollout_workers: int = Field(ge=0)
     """Desired replicas; so is `reward_workers`."""
     reward_workers: int = Field(ge=0)
+    running_since: float = 0.0
+    """When it was last set to run: what happened before was known to whoever resumed it."""
     stage: str = Status.VALIDATING_FILES.value
     waiting_for: WaitingFor | None = None
     error: JobError | None = None
@@ -106,6 +108,8 @@ def _entry_fields(to: Status, now: float, given: Mapping[str, Any]) -> dict[str,
         "waiting_for": {"what": what, "since": now} if what else None,
         "finished_at": int(now) if to in ENDED else None,
     }
+    if to is Status.RUNNING:
+        fields["running_since"] = now
     if to is Status.QUEUED:
         fields |= {"error": None, "cleaned_as": None}
     return encode_fields({**fields, **given})

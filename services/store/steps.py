@@ -10,9 +10,9 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping, Set
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, cast
 
 from services.files import append_line, whole_lines_at
 from services.layout import Layout
@@ -39,7 +39,7 @@ class Steps:
 
     def put(self, job_id: str, step: int, record: dict[str, Any]) -> None:
         """Store the record of a step. Figures that are not finite become null."""
-        key, line = keys.steps(job_id), answers.dump({"step": step} | record | {"step": step})
+        key, line = keys.steps(job_id), answers.dump({"step": step} | record)
         append_line(self._layout.job(job_id).steps, line)
         self._client.hset(key, mapping={str(step): line, LATEST: str(step)})
         old = [name for name in answers.texts(self._client.hkeys(key)) if name != LATEST and int(name) <= step - KEPT]
@@ -52,50 +52,46 @@ class Steps:
 
     def each(self, job_id: str, step: int = 0) -> Iterator[dict[str, Any]]:
         """The same, one at a time: those of a long job are more than one wants in memory at once."""
-        stored: Any = self._client.hget(keys.steps(job_id), LATEST)
-        latest = -1 if stored is None else int(stored)
-        names = answers.texts(self._client.hkeys(keys.steps(job_id)))
-        recent = {int(name) for name in names if name != LATEST and int(name) <= latest}
-        unbroken = latest
-        while unbroken - 1 in recent:
-            unbroken -= 1
-        archive = self._layout.job(job_id).steps
-        places = {} if 0 <= unbroken <= step else _places(archive)
-        wanted = {number for number in recent if number >= step}
-        known = self._read(job_id, wanted)
-        if len(known) < len(wanted):  # removed from Redis since
-            places = _places(archive)
-        last = max({**places, **known}, default=-1) if latest < 0 else latest
-        with open(archive if places else os.devnull, "rb") as file:
-            for number in sorted({*places, *known}):
-                if step <= number <= last:
-                    yield known[number] if number in known else _record_at(file, places[number])
+        recent = self._recent(job_id, step)
+        yield from _archived(self._layout.job(job_id).steps, step) if recent is None else recent
 
     def latest(self, job_id: str) -> dict[str, Any] | None:
         """The record put last, or None before the first step."""
-        step: Any = self._client.hget(keys.steps(job_id), LATEST)
-        stored: Any = None if step is None else self._client.hget(keys.steps(job_id), answers.text(step))
+        last = self._last(job_id)
+        stored: Any = None if last is None else self._client.hget(keys.steps(job_id), str(last))
         return json.loads(stored) if stored else None
 
     def newest(self, job_id: str, count: int) -> list[dict[str, Any]]:
-        """The newest `count` records (at most `KEPT`), ascending; from Redis, but for a while after a rollback."""
-        latest: Any = self._client.hget(keys.steps(job_id), LATEST)
-        if latest is None:
-            return []
-        last = int(answers.text(latest))
-        first = max(0, last - min(count, KEPT) + 1)
-        known = self._read(job_id, set(range(first, last + 1)))
-        if len(known) < last + 1 - first:  # after a rollback
-            return self.since(job_id, first)
-        return [known[step] for step in sorted(known)]
+        """The newest `count` records, ascending: quick up to `KEPT`."""
+        last = self._last(job_id)
+        return [] if last is None else self.since(job_id, max(0, last - count + 1))
 
-    def _read(self, job_id: str, steps: Set[int]) -> dict[int, dict[str, Any]]:
-        """Those of some steps that Redis has."""
-        if not steps:
-            return {}
-        wanted = sorted(steps)
-        lines: Any = self._client.hmget(keys.steps(job_id), [str(step) for step in wanted])
-        return {step: json.loads(line) for step, line in zip(wanted, lines, strict=True) if line is not None}
+    def _last(self, job_id: str) -> int | None:
+        """The step put last."""
+        stored: Any = self._client.hget(keys.steps(job_id), LATEST)
+        return None if stored is None else int(stored)
+
+    def _recent(self, job_id: str, step: int) -> list[dict[str, Any]] | None:
+        """The records of `step` and later from Redis; None unless it has all of them, and of one lineage."""
+        last = self._last(job_id)
+        if last is None or last - step >= KEPT:
+            return None
+        names = [LATEST, *map(str, range(step, last + 1))]
+        newest, *lines = cast(list[bytes | None], self._client.hmget(keys.steps(job_id), names))
+        if newest is None or int(newest) < last:  # rolled back meanwhile
+            return None
+        records = [json.loads(line) for line in lines if line is not None]
+        return records if len(records) == len(lines) else None
+
+
+def _archived(archive: Path, step: int) -> Iterator[dict[str, Any]]:
+    """The records of `step` and later from disk, which has all of them."""
+    places = _places(archive)
+    with open(archive if places else os.devnull, "rb") as file:
+        for number, place in places.items():
+            if number >= step:
+                file.seek(place)
+                yield json.loads(file.readline())
 
 
 def _places(archive: Path) -> dict[int, int]:
@@ -114,12 +110,6 @@ def _step_of(line: bytes) -> int:
     """`put` writes it first, so that a line need not be parsed for it; lines of older versions are."""
     first = STEP_FIRST.match(line)
     return int(first[1]) if first else int(json.loads(line)["step"])
-
-
-def _record_at(file: BinaryIO, place: int) -> dict[str, Any]:
-    file.seek(place)
-    record: dict[str, Any] = json.loads(file.readline())
-    return record
 
 
 class Evaluations:

@@ -45,8 +45,6 @@ class ProgressRecord:
     trained_tokens: int = 0
     staleness_window: int = -1
     """Steps that groups may be issued ahead, where the guard has tightened what the job says; -1: as it says."""
-    guard_paused: int = 0
-    """Records of the journal up to the step for which the guard last asked for a pause."""
     records: int = 0
     """Records of the journal when the phase last changed: a disk that holds fewer has lost some."""
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 
-from benchmarks.drift_study.alarms import Watch, firing
+from benchmarks.drift_study.alarms import Scrapes, firing
 from benchmarks.drift_study.engines import NO_FAULT, Fault, StudyEngine
 from benchmarks.drift_study.feed import Feed
 from benchmarks.drift_study.stale import WORKER, StaleWorker
@@ -64,7 +64,7 @@ def train(
     client: Client, layout: Layout, spec: JobSpec, fault: Fault = NO_FAULT, *, stale: bool = False
 ) -> tuple[Any, list[str]]:
     """Train the job with an engine of this fault, and beside it, if asked, one that never loads new weights: that one,
-    and the findings for which the shipped alert fires."""
+    and the findings for which the shipped alert fires if the job stays as it is in the end."""
     program("promtool")
     from transformers import AutoModelForCausalLM
 
@@ -75,15 +75,19 @@ def train(
     engine = StudyEngine(model, spec.rollout.group_size, spec.rollout.max_tokens, fault, low_ids)
     neighbour = StaleWorker(spec, client, model) if stale else None
     learner = Learner(spec, client, layout)
-    watch = Watch(spec.job_id, client, layout)
-    with watch, Feed(spec, client, engine, rows, 2, neighbour=lambda: neighbour is not None and neighbour.alive):
+    scrapes = Scrapes(spec.job_id, client, layout)
+
+    def seen(*about: Any) -> None:
+        scrapes.take()
+
+    with scrapes, Feed(spec, client, engine, rows, 2, seen, lambda: neighbour is not None and neighbour.alive):
         if neighbour is not None:
             neighbour.start()
         assert learner.run() == "finished"
         if neighbour is not None:
             neighbour.stop()
-    assert len(watch.pages) > 1
-    return neighbour, firing(watch.pages)
+    assert len(scrapes.pages) == spec.learner.steps + 1, "before each step, and at the end"
+    return neighbour, firing(scrapes.pages)
 
 
 def said(client: Client, layout: Layout, spec: JobSpec) -> set[str]:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,7 +11,6 @@ import pytest
 from services.controller.capacity import capacity, paced
 from services.layout import Layout
 from services.learner import checkpoint
-from services.learner.guarding import Guarding
 from services.learner.journal import Journal, audit
 from services.learner.loop import Learner
 from services.learner.replay import replay
@@ -67,6 +64,11 @@ def settings(layout: Layout, spec: JobSpec) -> list[dict[str, Any]]:
 
 def warnings(client: Client, spec: JobSpec) -> list[str]:
     return [event.message for event in Events(client).list(spec.job_id)[0] if event.level == "warn"][::-1]
+
+
+def enter(client: Client, spec: JobSpec, *statuses: Status) -> None:
+    for status in statuses:
+        Jobs(client).transition(spec.job_id, status, by="test")
 
 
 def kinds(layout: Layout, spec: JobSpec) -> list[str]:
@@ -247,8 +249,7 @@ def test_without_a_kept_healthy_checkpoint_the_job_is_paused(
 ) -> None:
     spec = guarded("ftjob-nowhere", "rollback", "pause")
     fill(client, spec, groups)
-    Jobs(client).transition(spec.job_id, Status.QUEUED, by="test")
-    Jobs(client).transition(spec.job_id, Status.RUNNING, by="test")
+    enter(client, spec, Status.QUEUED, Status.RUNNING)
     drifts.update(dict.fromkeys(range(STEPS), 1.0))
     learner = Learner(spec, client, layout)
     obey = learner._obey
@@ -272,14 +273,12 @@ def test_a_resumed_job_is_not_paused_for_what_is_over(
 ) -> None:
     spec = guarded("ftjob-resumed", "pause")
     fill(client, spec, groups)
-    for status in (Status.QUEUED, Status.RUNNING):
-        Jobs(client).transition(spec.job_id, status, by="test")
+    enter(client, spec, Status.QUEUED, Status.RUNNING)
     drifts[1] = 1.0
     assert Learner(spec, client, layout).run() == "drained"
     events = [event.message for event in Events(client).list(spec.job_id)[0]]
     assert any("The guard pauses the job" in text for text in events)
-    for status in (Status.PAUSED, Status.QUEUED, Status.RUNNING):
-        Jobs(client).transition(spec.job_id, status, by="test")
+    enter(client, spec, Status.PAUSED, Status.QUEUED, Status.RUNNING)
     drifts.clear()
     assert Learner(spec, client, layout).run() == "finished"
 
@@ -289,8 +288,7 @@ def test_a_pause_that_was_cut_off_is_asked_for_again(
 ) -> None:
     spec = guarded("ftjob-cut-off", "pause")
     fill(client, spec, groups)
-    for status in (Status.QUEUED, Status.RUNNING):
-        Jobs(client).transition(spec.job_id, status, by="test")
+    enter(client, spec, Status.QUEUED, Status.RUNNING)
     drifts[1] = 1.0
     learner = Learner(spec, client, layout)
 
@@ -304,13 +302,28 @@ def test_a_pause_that_was_cut_off_is_asked_for_again(
     assert Learner(spec, client, layout).run() == "drained"
     assert Jobs(client).get(spec.job_id).status is Status.PAUSING
     assert kinds(layout, spec) == ["step", "step"], "not one step more"
-    journal = Journal(layout.job(spec.job_id).journal)
-    headers = list(journal.headers())
-    dropped: Any = SimpleNamespace(headers=[*headers, replace(headers[-1], sequence=2, kind="drop")], journal=journal)
-    again = Guarding(spec, client)
-    assert not again.recall(dropped, lambda step: Steps(client, layout).latest(spec.job_id)), "of the same step"
-    for status in (Status.PAUSED, Status.QUEUED, Status.RUNNING):
-        Jobs(client).transition(spec.job_id, status, by="test")
+    enter(client, spec, Status.PAUSED, Status.QUEUED, Status.RUNNING)
+    assert Learner(spec, client, layout).run() == "finished"
+
+
+def test_a_pause_that_took_place_is_not_asked_for_again(
+    client: Client, layout: Layout, groups: list[bytes], drifts: dict[int, float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = guarded("ftjob-once", "pause")
+    fill(client, spec, groups)
+    enter(client, spec, Status.QUEUED, Status.RUNNING)
+    drifts[1] = 1.0
+    learner = Learner(spec, client, layout)
+    pause = learner._guarding.pause
+
+    def killed_after() -> None:
+        pause()
+        raise KeyboardInterrupt("killed")
+
+    monkeypatch.setattr(learner._guarding, "pause", killed_after)
+    with pytest.raises(KeyboardInterrupt):
+        learner.run()
+    enter(client, spec, Status.PAUSED, Status.QUEUED, Status.RUNNING)
     assert Learner(spec, client, layout).run() == "finished"
 
 

@@ -9,7 +9,7 @@ from nicegui import ui
 from starlette.requests import Request
 
 from services.api.ui.theme import Theme
-from services.api.ui.watch import Listener, T, Watch
+from services.api.ui.watch import Following, T, Watch
 
 LOGO = (
     '<svg viewBox="0 0 32 32" aria-hidden="true"><rect width="32" height="32" rx="7" fill="#0072B2"/>'
@@ -49,6 +49,12 @@ class Frame:
         self._away = ui.label(AWAY).classes("away").props('role="status"')
         self._away.set_visibility(False)
         self.main = ui.element("main").classes("page")
+        self._following = Following()
+        client = ui.context.client
+        client.on_connect(self._following.join)
+        client.on_disconnect(self._following.leave)
+        client.on_delete(self._following.leave)
+        ui.on("seen", lambda event: self._following.join() if event.args else self._following.leave())
 
     def watch(self, watch: Watch[T], draw: Callable[[T], None]) -> Callable[[], None]:
         """Call `draw` with each new look, as long as the page is connected and to be seen. Answers how to end it."""
@@ -57,33 +63,9 @@ class Frame:
         def listener(look: T | None) -> None:
             client.safe_invoke(lambda: self._show(look, draw))  # one page's mistake is not the others'
 
-        return _follow(watch, listener)
+        return self._following.add(watch, listener)
 
     def _show(self, look: T | None, draw: Callable[[T], None]) -> None:
         self._away.set_visibility(look is None)
         if look is not None:
             draw(look)
-
-
-def _follow(watch: Watch[T], listener: Listener[T]) -> Callable[[], None]:
-    client, wanted = ui.context.client, True
-
-    def join() -> None:
-        if wanted:
-            watch.join(listener)
-
-    def leave() -> None:
-        watch.leave(listener)
-
-    def end() -> None:
-        nonlocal wanted
-        wanted = False
-        leave()
-
-    if client.has_socket_connection:
-        join()
-    client.on_connect(join)
-    client.on_disconnect(leave)
-    client.on_delete(leave)
-    ui.on("seen", lambda event: join() if event.args else leave())
-    return end

@@ -148,23 +148,27 @@ class Guard:
             await RedirectResponse(f"{root}{LOGIN}{wanted}", status_code=303)(scope, receive, send_safe)
 
     async def _socket(self, headers: Headers, scope: Scope, receive: Receive, send: Send) -> None:
-        """A page says something every few seconds, if only that it lives: with its session it ends."""
+        """With its session a page ends: it says and hears something every few seconds, if only that it lives."""
         closed = False
 
-        async def receive_admitted() -> Message:
+        async def still_admitted() -> bool:
             nonlocal closed
+            if not closed and not self._sessions.admits(headers):
+                closed = True
+                await send(CLOSE)
+            return not closed
+
+        async def receive_admitted() -> Message:
             message = await receive()
-            if message["type"] != "websocket.receive" or self._sessions.admits(headers):
+            if message["type"] != "websocket.receive" or await still_admitted():
                 return message
-            closed = True
-            await send(CLOSE)
             return {"type": "websocket.disconnect", "code": REFUSED_SOCKET}
 
-        async def send_open(message: Message) -> None:
-            if not closed:
+        async def send_admitted(message: Message) -> None:
+            if await still_admitted():
                 await send(message)
 
-        await self._app(scope, receive_admitted, send_open)
+        await self._app(scope, receive_admitted, send_admitted)
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         """NiceGUI's own middlewares take it for a crash when a browser goes away before it has its answer."""

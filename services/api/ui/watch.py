@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict
 from collections.abc import Callable
-from typing import Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 import structlog
 
@@ -89,6 +89,38 @@ class Watch(Generic[T]):
                 await asyncio.wait_for(self._wake.wait(), look.pause_seconds if look else RETRY_SECONDS)
             except TimeoutError:
                 continue
+
+
+class Following:
+    """The watches of one page: joined while it is connected and to be seen."""
+
+    def __init__(self) -> None:
+        self._watches: dict[Listener[Any], Watch[Any]] = {}
+        self._joined = False
+
+    def add(self, watch: Watch[T], listener: Listener[T]) -> Callable[[], None]:
+        """Let `listener` have the looks of `watch`. Answers how to end it."""
+        self._watches[listener] = watch
+        if self._joined:
+            watch.join(listener)
+
+        def end() -> None:
+            del self._watches[listener]
+            watch.leave(listener)
+
+        return end
+
+    def join(self) -> None:
+        """The page is there."""
+        self._joined = True
+        for listener, watch in self._watches.items():
+            watch.join(listener)
+
+    def leave(self) -> None:
+        """It is away, or hidden."""
+        self._joined = False
+        for listener, watch in self._watches.items():
+            watch.leave(listener)
 
 
 class Watches:

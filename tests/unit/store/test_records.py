@@ -99,6 +99,20 @@ def test_redis_holds_the_newest_steps_and_the_disk_all(steps: Steps, client: Cli
     assert [record["lineage"] for record in newest[-2:]] == ["new", "newest"]
 
 
+def test_a_rollback_during_a_read_leaves_no_hole(steps: Steps, monkeypatch: pytest.MonkeyPatch) -> None:
+    for step in range(40):
+        steps.put(JOB, step, {"lineage": "old"})
+    last = steps._last
+
+    def rolled_back_after(job_id: str) -> int | None:
+        found = last(job_id)
+        steps.put(JOB, 5, {"lineage": "new"})
+        return found
+
+    monkeypatch.setattr(steps, "_last", rolled_back_after)
+    assert [record["lineage"] for record in steps.since(JOB)] == ["old"] * 5 + ["new"]
+
+
 def test_steps_outlive_a_redis_that_forgot_them(steps: Steps, client: Client, tmp_path: Path) -> None:
     for step in range(3):
         steps.put(JOB, step, {"loss": step})

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 
 import pytest
 from starlette.datastructures import Headers
+from starlette.types import Message, Receive, Scope, Send
 
-from services.api.ui.session import COOKIE, SESSION_SECONDS, Attempts, Sessions, local_path
+from services.api.ui.session import COOKIE, REFUSED_SOCKET, SESSION_SECONDS, Attempts, Guard, Sessions, local_path
 
 
 def admits(sessions: Sessions, value: str) -> bool:
@@ -32,6 +34,26 @@ def test_a_cookie_is_good_for_its_key_and_its_time(monkeypatch: pytest.MonkeyPat
     later = time.time() + SESSION_SECONDS + 2
     monkeypatch.setattr(time, "time", lambda: later)
     assert not admits(sessions, other)
+
+
+def test_nothing_is_sent_to_a_page_whose_session_has_ended() -> None:
+    sessions, sent = Sessions("sk-1"), []
+    headers = Headers({"cookie": f"{COOKIE}={sessions.issue()}"})
+
+    async def page(scope: Scope, receive: Receive, send: Send) -> None:
+        for text in ("before", "after", "and again"):
+            await send({"type": "websocket.send", "text": text})
+            sessions.end(headers)
+
+    async def send(message: Message) -> None:
+        sent.append(message.get("text", message.get("code")))
+
+    async def receive() -> Message:
+        raise AssertionError("a page that only listens")
+
+    scope = {"type": "websocket", "path": "/ui/_nicegui_ws/", "root_path": "/ui", "headers": headers.raw}
+    asyncio.run(Guard(page, sessions)(scope, receive, send))
+    assert sent == ["before", REFUSED_SOCKET]
 
 
 @pytest.mark.parametrize(("given", "right"), [("sk-1", True), ("sk-", False), ("", False), ("sk-1é", False)])

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import pytest
 
 from services.api.ui import watch as module
-from services.api.ui.watch import Watch
+from services.api.ui.watch import Following, Watch
 from services.store.client import StoreError
 
 
@@ -81,6 +81,27 @@ def test_what_can_not_be_read_is_told_and_asked_for_again(monkeypatch: pytest.Mo
 
     asyncio.run(run())
     assert [look and look.number for look in heard[:4]] == [1, None, None, 4]
+
+
+def test_a_page_follows_what_it_shows_while_it_is_seen() -> None:
+    heard: list[str] = []
+
+    async def run() -> None:
+        first, second, page = Watch(Reading().look), Watch(Reading().look), Following()
+        end_first = page.add(first, lambda look: heard.append("first"))
+        assert not first.is_watched, "nobody sees it yet"
+        page.join()
+        page.add(second, lambda look: heard.append("second"))
+        await until(lambda: {"first", "second"} <= set(heard))
+        end_first()
+        assert not first.is_watched and second.is_watched
+        page.leave()
+        assert not second.is_watched
+        page.join()
+        assert second.is_watched and not first.is_watched, "what has ended stays so"
+        page.leave()
+
+    asyncio.run(run())
 
 
 def test_a_change_is_looked_at_at_once() -> None:
