@@ -51,6 +51,8 @@ class Frame:
         self.main = ui.element("main").classes("page")
         self._following = Following()
         client = ui.context.client
+        if client.has_socket_connection:
+            self._following.join()
         client.on_connect(self._following.join)
         client.on_disconnect(self._following.leave)
         client.on_delete(self._following.leave)
