@@ -50,9 +50,10 @@ def _core_config(config: Any, fields: dict[str, Any], whose: str) -> Any:
 
 
 class StrictModel(BaseModel):
-    """Base of everything a request may contain: unknown fields are errors."""
+    """Base of everything a request may contain: unknown fields are errors, and so are infinities, which JSON can't
+    carry back."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class RolloutSpec(StrictModel):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from typing import Annotated, Any, NoReturn, TypeVar
 
 from fastapi import Depends, Request
@@ -22,7 +23,20 @@ async def _read(request: Request) -> dict[str, Any]:
         raise bad_request(None, f"The body is not JSON: {error}", "invalid_json") from error
     if not isinstance(body, dict):
         raise bad_request(None, f"The body must be a JSON object, not {type(body).__name__}", "invalid_json")
+    if (path := _infinite(body)) is not None:
+        raise bad_request(path, f"Invalid '{path}': the number is too large")
     return body
+
+
+def _infinite(value: Any) -> str | None:
+    """Dotted path of the first number that is too large for a float: no JSON could carry it back."""
+    if isinstance(value, float):
+        return "" if math.isinf(value) else None
+    parts = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for name, part in parts:
+        if (path := _infinite(part)) is not None:
+            return f"{name}.{path}" if path else str(name)
+    return None
 
 
 def _refuse_constant(name: str) -> NoReturn:

@@ -94,10 +94,10 @@ class JobCollector(Collector):
             yield "sspo_jobs", (status.value,), counts[status]
         now = time.time()
         for job_id, status in statuses.items():
-            record = self._service.jobs.get(job_id)
-            if status in ENDED and now - (record.finished_at or 0) > SHOWN_AFTER_END_SECONDS:
-                continue
             try:
+                record = self._service.jobs.get(job_id)
+                if status in ENDED and now - (record.finished_at or 0) > SHOWN_AFTER_END_SECONDS:
+                    continue
                 samples = list(self._job(record, now))
             except StoreError:
                 raise

@@ -38,6 +38,8 @@ class Known:
     """Purpose of a file; None when it does not exist."""
     rows_of: Callable[[str], int]
     """Lines of a file."""
+    try_grader: Callable[[dict[str, Any]], None]
+    """Has the grader process look at a grader whose fields are right. Raises GraderError."""
 
 
 @dataclass(frozen=True)
@@ -97,6 +99,7 @@ def _check_references(request: CreateJob, known: Known) -> None:
         _check_file(request.validation_file, "validation_file", known)
     try:
         parse_grader(request.method.reinforcement.grader)
+        known.try_grader(request.method.reinforcement.grader)
     except GraderError as error:
         param = f"{GRADER}.{error.field}" if error.field else GRADER
         raise bad_request(param, f"Invalid '{param}': {error.message}", "invalid_grader") from error

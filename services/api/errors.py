@@ -22,7 +22,7 @@ from services.store.client import StoreError
 from services.store.files import StoredFileNotFound
 from services.store.grader_requests import GraderUnavailable
 from services.store.index import UnknownCursor
-from services.store.jobs import JobNotFound
+from services.store.jobs import JobNotFound, JobUnreadable
 from services.store.operations import OperationConflict
 from services.store.transitions import IllegalTransition
 from services.trajectories.dead_letters import LetterNotFound, NotRequeueable
@@ -125,6 +125,7 @@ _ANSWERS: dict[type[Exception], Callable[[Any], ApiError]] = {
     GraderError: _grader_refused,
     UnknownCursor: lambda error: bad_request("after", str(error)),
     JobNotFound: lambda error: ApiError(404, str(error), code="job_not_found", param="fine_tuning_job_id"),
+    JobUnreadable: lambda error: ApiError(409, str(error), code="job_unreadable", param="fine_tuning_job_id"),
     StoredFileNotFound: lambda error: ApiError(404, str(error), code="file_not_found", param="file_id"),
     LetterNotFound: lambda error: ApiError(404, str(error), code="dead_letter_not_found", param="letter_id"),
     NotRequeueable: lambda error: ApiError(409, str(error), code="not_requeueable", param="letter_id"),

@@ -86,7 +86,7 @@ class JobReconciler:
         if error is None:
             return True
         if isinstance(error, InvalidFile):
-            self._fail(JobError(code="invalid_file", message=str(error), param=error.param))
+            self._fail(JobError(code=error.code, message=str(error), param=error.param))
         else:
             log.error("validation_crashed", job=self._id, exc_info=error)
             self._fail(JobError(code="validation_error", message=f"{type(error).__name__}: {error}"))

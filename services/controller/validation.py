@@ -9,26 +9,48 @@ from typing import Any
 
 from services.controller.prompts import PromptEncoder
 from services.datasets import DatasetError, iter_rows
-from services.graders import parse_grader
+from services.graders import GraderError, parse_grader
 from services.layout import Layout
+from services.reward.sandbox import GraderProcess
 from services.spec import JobSpec
+
+GRADER = "method.reinforcement.grader"
 
 
 class InvalidFile(ValueError):
     """A job's file can't be used."""
+
+    code = "invalid_file"
 
     def __init__(self, message: str, param: str) -> None:
         super().__init__(message)
         self.param = param
 
 
+class InvalidGrader(InvalidFile):
+    """A job's grader can't be used."""
+
+    code = "invalid_grader"
+
+
 def validate_files(spec: JobSpec, layout: Layout) -> None:
-    """Read both files whole: rows, item fields the grader names, prompt lengths, the model's context."""
+    """Try the grader, and read both files whole: rows, item fields the grader names, prompt lengths, the model's context."""
+    _check_grader(spec)
     encoder = PromptEncoder(layout.model(spec.model), spec.rollout)
     files: dict[str, str | None] = {"training_file": spec.training_file, "validation_file": spec.validation_file}
     for param, file_id in files.items():
         if file_id is not None:
             _validate(spec, layout, encoder, file_id, param)
+
+
+def _check_grader(spec: JobSpec) -> None:
+    """Have the pattern compiled by a process that can be stopped, as those of the reward workers are."""
+    with GraderProcess() as process:
+        try:
+            process.check(spec.grader, spec.reward.timeout_seconds)
+        except GraderError as error:
+            param = f"{GRADER}.{error.field}" if error.field else GRADER
+            raise InvalidGrader(f"Invalid '{param}': {error.message}", param) from error
 
 
 def _validate(spec: JobSpec, layout: Layout, encoder: PromptEncoder, file_id: str, param: str) -> None:

@@ -5,6 +5,9 @@ Answers `{"ready": true}` once, then one line per request line, in order:
     {"id": 1, "grader": {...}, "sample": {...}, "item": {...}, "timeout_seconds": 10}
     {"id": 1, "value": 1.0, "components": {}}   or   {"id": 1, "error": {"code": ..., "detail": ...}}
 
+A request without a sample asks whether the grader can be used at all; the answer is `"refused": null`, or the field and
+why: `"refused": {"field": ..., "message": ...}`.
+
 It ends when stdin does. Whatever is not an expected error ends it too, and its parent sees a crash. Limits: address
 space for its life, CPU time per request, so that an orphan with a catastrophic pattern can't burn a core for ever.
 """
@@ -20,7 +23,7 @@ from typing import Any, BinaryIO
 
 from services.graders import GraderError, TemplateError, parse_grader
 from services.reward.errors import Code
-from services.reward.graders import grade
+from services.reward.graders import check, grade
 
 MEMORY_BYTES = 1 << 30
 OPEN_FILES = 64
@@ -38,12 +41,23 @@ def main() -> None:
     for line in sys.stdin.buffer:
         request = json.loads(line)
         _limit_cpu(request["timeout_seconds"])
-        _write(answers, {"id": request["id"], **_answer(request)})
+        answer = _answer(request) if "sample" in request else _checked(request["grader"])
+        _write(answers, {"id": request["id"], **answer})
+
+
+def _checked(block: dict[str, Any]) -> dict[str, Any]:
+    try:
+        check(parse_grader(block))
+    except GraderError as error:
+        return {"refused": {"field": error.field, "message": error.message}}
+    return {"refused": None}
 
 
 def _answer(request: dict[str, Any]) -> dict[str, Any]:
     try:
-        result = grade(parse_grader(request["grader"]), request["sample"], request["item"])
+        grader = parse_grader(request["grader"])
+        check(grader)
+        result = grade(grader, request["sample"], request["item"])
     except TemplateError as error:
         return _error("invalid_variable_error", str(error))
     except GraderError as error:

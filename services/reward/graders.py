@@ -1,6 +1,7 @@
 """Executing graders. Pure functions: the same sample and item give the same reward.
 
-Only the grader process calls `grade`: a regular expression can hold the interpreter for ever, and only a kill helps.
+Only the grader process calls what is here: to compile or to match a regular expression can hold the interpreter for
+ever, and only a kill helps.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from services.graders import Grader, RegexMatchGrader, StringCheckGrader, render
+from services.graders import Grader, GraderError, RegexMatchGrader, StringCheckGrader, render
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,15 @@ _OPERATIONS: dict[str, Callable[[str, str], bool]] = {
     "like": lambda text, reference: reference in text,
     "ilike": lambda text, reference: reference.casefold() in text.casefold(),
 }
+
+
+def check(grader: Grader) -> None:
+    """What can only be said by trying it: a pattern has to compile. Raises GraderError."""
+    if isinstance(grader, RegexMatchGrader):
+        try:
+            re.compile(grader.pattern)
+        except (re.error, OverflowError, RecursionError) as error:
+            raise GraderError("pattern", f"not a regular expression: {error}") from error
 
 
 def grade(grader: Grader, sample: Mapping[str, Any], item: Mapping[str, Any]) -> GraderResult:

@@ -21,6 +21,7 @@ from typing import Any, NoReturn, Self, TypeGuard
 
 import structlog
 
+from services.graders import GraderError
 from services.reward.errors import CODES, GraderCrashed, GraderRefused, GraderTimeout, GraderUnavailable
 from services.reward.graders import GraderResult
 
@@ -81,21 +82,34 @@ class GraderProcess:
 
         Raises GraderTimeout, GraderCrashed (both transient), GraderRefused (permanent) or GraderUnavailable.
         """
+        return self._result(self._ask(grader, timeout_seconds, sample=sample, item=item))
+
+    def check(self, grader: Mapping[str, Any], timeout_seconds: float) -> None:
+        """Whether the grader can be used: its fields are right and its pattern compiles in time.
+
+        Raises GraderError naming the field, GraderCrashed or GraderUnavailable.
+        """
+        try:
+            answer = self._ask(grader, timeout_seconds)
+        except GraderTimeout as error:
+            raise GraderError("pattern", f"it takes longer than {timeout_seconds:g} s to compile") from error
+        refused = answer.get("refused")
+        if refused is not None:
+            raise GraderError(str(refused["field"]), str(refused["message"]))
+
+    def _ask(self, grader: Mapping[str, Any], timeout_seconds: float, **about: Any) -> dict[str, Any]:
+        """One question to the child, started if need be; its answer. Raises what `grade` does."""
         self.start()
         self._calls += 1
-        request = {
-            "id": self._calls,
-            "grader": grader,
-            "sample": sample,
-            "item": item,
-            "timeout_seconds": timeout_seconds,
-        }
+        request = {"id": self._calls, "grader": grader, "timeout_seconds": timeout_seconds, **about}
         try:
             answer = self._exchange(json.dumps(request).encode() + b"\n", time.monotonic() + timeout_seconds)
         except GraderTimeout:
             log.warning("grader_timeout", grader=grader.get("name"), timeout_seconds=timeout_seconds)
             raise
-        return self._result(answer)
+        if answer.get("id") != self._calls:
+            self._fail("the grader process answered another question")
+        return answer
 
     def close(self) -> None:
         """End the child, if any, and reap it."""
@@ -174,8 +188,6 @@ class GraderProcess:
         return f"the grader process ended: {signal.Signals(-code).name if code < 0 else f'exit code {code}'}"
 
     def _result(self, answer: dict[str, Any]) -> GraderResult:
-        if answer.get("id") != self._calls:
-            self._fail("the grader process answered another question")
         error = answer.get("error")
         if isinstance(error, dict) and error.get("code") in CODES:
             raise GraderRefused(error["code"], str(error.get("detail", "")))

@@ -15,7 +15,7 @@ from typing import Any
 import structlog
 
 from services.graders import Grader, GraderError, parse_grader
-from services.reward.errors import CODES, GradingFailed
+from services.reward.errors import CODES, GraderCrashed, GradingFailed
 from services.reward.graders import GraderResult
 from services.reward.sandbox import GraderProcess
 from services.store.client import Client
@@ -73,6 +73,7 @@ def respond(process: GraderProcess, request: GraderRequest) -> tuple[int, dict[s
     try:
         grader = _grader(request.body)
         if request.kind == "validate":
+            _check(process, request)
             return 200, {"grader": request.body["grader"]}
         text, item = _sample(request.body)
     except _BadRequest as error:
@@ -113,12 +114,24 @@ def run_body(
 def _run(
     process: GraderProcess, request: GraderRequest, text: str, item: dict[str, Any]
 ) -> tuple[GraderResult, GradingFailed | None]:
-    left_seconds = request.deadline - time.time() - ANSWER_SECONDS
-    timeout_seconds = max(ANSWER_SECONDS, min(RUN_SECONDS, left_seconds))
     try:
-        return process.grade(request.body["grader"], {"output_text": text}, item, timeout_seconds), None
+        return process.grade(request.body["grader"], {"output_text": text}, item, _seconds(request)), None
     except GradingFailed as error:
         return GraderResult(0.0), error
+
+
+def _check(process: GraderProcess, request: GraderRequest) -> None:
+    try:
+        process.check(request.body["grader"], _seconds(request))
+    except GraderError as error:
+        raise _BadRequest(f"grader.{error.field}" if error.field else "grader", error.message) from error
+    except GraderCrashed as error:
+        raise _BadRequest("grader", error.detail) from error
+
+
+def _seconds(request: GraderRequest) -> float:
+    """How long a call may take."""
+    return max(ANSWER_SECONDS, min(RUN_SECONDS, request.deadline - time.time() - ANSWER_SECONDS))
 
 
 def _grader(body: dict[str, Any]) -> Grader:

@@ -10,6 +10,9 @@ ALWAYS = {
     "HF_HUB_OFFLINE": "1",
     "VLLM_NO_USAGE_STATS": "1",
     "VLLM_LOGGING_LEVEL": "WARNING",
+    # Without these an engine listens, unauthenticated, on whatever address the host's name has.
+    "VLLM_HOST_IP": "127.0.0.1",
+    "GLOO_SOCKET_IFNAME": "lo",
 }
 CPU_ONLY = {
     # The engine's own process loads the model: two processes per worker instead of three.

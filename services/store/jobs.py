@@ -10,9 +10,10 @@ from __future__ import annotations
 import builtins
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, cast
 
+import structlog
 from pydantic import BaseModel, Field, TypeAdapter
 
 from services.spec import JobSpec
@@ -20,6 +21,8 @@ from services.store import answers, keys
 from services.store.client import Client, call
 from services.store.index import ids_after
 from services.store.transitions import ENDED, WAITS_FOR, Action, IllegalTransition, Status, reach
+
+log = structlog.get_logger()
 
 
 class JobNotFound(KeyError):
@@ -31,6 +34,14 @@ class JobNotFound(KeyError):
 
     def __str__(self) -> str:
         return f"no job {self.job_id!r}"
+
+
+class JobUnreadable(ValueError):
+    """A record that this version can't read: damaged, or written by another version."""
+
+    def __init__(self, job_id: str, error: Exception) -> None:
+        super().__init__(f"the record of job {job_id!r} can't be read: {error}")
+        self.job_id = job_id
 
 
 class WaitingFor(BaseModel):
@@ -95,9 +106,13 @@ def encode_fields(fields: Mapping[str, Any]) -> dict[str, str]:
     return encoded
 
 
-def _decode(values: dict[str, str]) -> JobRecord:
-    status = Status(values.pop("status"))
-    return JobRecord(status=status, **{name: json.loads(value) for name, value in values.items()})
+def _decode(job_id: str, values: Mapping[str, str]) -> JobRecord:
+    """Raises JobUnreadable."""
+    try:
+        plain = {name: value if name == "status" else json.loads(value) for name, value in values.items()}
+        return JobRecord.model_validate(plain)
+    except ValueError as error:
+        raise JobUnreadable(job_id, error) from error
 
 
 def _entry_fields(to: Status, now: float, given: Mapping[str, Any]) -> dict[str, str]:
@@ -122,8 +137,12 @@ class Jobs:
         self._client = client
 
     def create(self, record: JobRecord) -> bool:
-        """Store a new job with its first event. False when the id exists already: nothing changes then."""
+        """Store a new job with its first event. False when the id exists already: nothing changes then.
+
+        Raises JobUnreadable for a record that could not be read back.
+        """
         values = encode_fields({name: getattr(record, name) for name in _FIELDS}) | {"status": record.status.value}
+        _decode(record.id, values)
         key_list = [keys.job(record.id), keys.events(record.id)]
         created = call(
             self._client, "create_job", key_list, [json.dumps(values), "Created the job", int(record.created_at)]
@@ -133,23 +152,30 @@ class Jobs:
         return bool(created)
 
     def get(self, job_id: str) -> JobRecord:
-        """The record. Raises JobNotFound."""
+        """The record. Raises JobNotFound and JobUnreadable."""
         stored = self._client.hgetall(keys.job(job_id))
         if not stored:
             raise JobNotFound(job_id)
-        return _decode(answers.fields(stored))
+        return _decode(job_id, answers.fields(stored))
+
+    def readable(self, job_ids: Iterable[str]) -> Iterator[JobRecord]:
+        """The records of these jobs; one that can't be read is left out and named in the log."""
+        for job_id in job_ids:
+            try:
+                yield self.get(job_id)
+            except JobUnreadable as error:
+                log.warning("job_unreadable", job=job_id, reason=str(error))
 
     def list(
         self, *, after: str | None = None, limit: int = 20, metadata: Mapping[str, str] | None = None
     ) -> tuple[builtins.list[JobRecord], bool]:
         """A page, newest first, of the jobs that carry all of `metadata`; and whether there are more.
 
-        Raises UnknownCursor.
+        A record that can't be read is left out. Raises UnknownCursor.
         """
         wanted = (metadata or {}).items()
         page: list[JobRecord] = []
-        for job_id in ids_after(self._client, keys.JOBS, after):
-            record = self.get(job_id)
+        for record in self.readable(ids_after(self._client, keys.JOBS, after)):
             if wanted <= (record.request.get("metadata") or {}).items():
                 if len(page) == limit:
                     return page, True

@@ -88,11 +88,8 @@ def _expires_after(anchor: str | None, seconds: int | None) -> int | None:
 
 
 def _refuse_if_needed(service: Service, file_id: str) -> None:
-    for job_id, status in service.jobs.statuses().items():
-        if status in FINAL:
-            continue
-        spec = service.jobs.get(job_id).spec
-        if file_id in (spec.training_file, spec.validation_file):
-            raise ApiError(
-                409, f"Job {job_id}, which is {status}, needs this file", code="file_in_use", param="file_id"
-            )
+    unfinished = (job_id for job_id, status in service.jobs.statuses().items() if status not in FINAL)
+    for record in service.jobs.readable(unfinished):
+        if file_id in (record.spec.training_file, record.spec.validation_file):
+            message = f"Job {record.id}, which is {record.status}, needs this file"
+            raise ApiError(409, message, code="file_in_use", param="file_id")

@@ -9,10 +9,10 @@ from fastapi.responses import JSONResponse
 
 from services.api.bodies import JsonBody, parse
 from services.api.dependencies import Service, Svc
-from services.api.errors import ApiError
+from services.api.grading import ask_grader
 from services.api.schemas import RunGrader, ValidateGrader
 from services.graders import parse_grader
-from services.store.grader_requests import RequestKind, ask
+from services.store.grader_requests import RequestKind
 
 router = APIRouter(prefix="/v1/fine_tuning/alpha/graders", tags=["graders"])
 
@@ -32,10 +32,5 @@ def validate_grader(service: Svc, body: JsonBody) -> JSONResponse:
 
 
 def _ask(service: Service, kind: RequestKind, body: dict[str, Any]) -> JSONResponse:
-    if not service.grader_slots.acquire(blocking=False):
-        raise ApiError(503, "Too many grader requests at once", code="grader_busy", headers={"retry-after": "1"})
-    try:
-        reply = ask(service.client, kind, body, service.settings.grader_timeout_seconds)
-    finally:
-        service.grader_slots.release()
+    reply = ask_grader(service, kind, body, service.settings.grader_timeout_seconds)
     return JSONResponse(reply.body, status_code=reply.status)

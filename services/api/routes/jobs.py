@@ -13,6 +13,7 @@ from services.api.bodies import JsonBody
 from services.api.create import Known, build, with_id
 from services.api.dependencies import Service, Svc
 from services.api.errors import bad_request
+from services.api.grading import try_grader
 from services.api.repeats import job_id_for
 from services.api.views import checkpoint_prefix, checkpoint_view, event_view, job_view, page
 from services.datasets import count_rows
@@ -112,4 +113,9 @@ def _known(service: Service) -> Known:
         except StoredFileNotFound:
             return None
 
-    return Known(layout.model, purpose_of, lambda file_id: count_rows(layout.files / file_id))
+    return Known(
+        find_model=layout.model,
+        purpose_of=purpose_of,
+        rows_of=lambda file_id: count_rows(layout.files / file_id),
+        try_grader=lambda block: try_grader(service, block),
+    )

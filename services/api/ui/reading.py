@@ -181,20 +181,24 @@ class JobsReading:
         for status in statuses.values():
             counts[status] += 1
         shown = list(statuses)[::-1][:SHOWN_JOBS]
-        rows = [self._row(job_id, statuses[job_id]) for job_id in shown]
+        rows = [row for job_id in shown if (row := self._row(job_id, statuses[job_id])) is not None]
         self._ended = {row.record.id: row for row in rows if row.record.status in ENDED}
         return JobsLook(rows, counts)
 
-    def _row(self, job_id: str, status: Status) -> JobRow:
+    def _row(self, job_id: str, status: Status) -> JobRow | None:
+        """None for a job whose record can't be read."""
         known = self._ended.get(job_id)
         if known is not None and known.record.status == status:
             return known
+        record = next(self._service.jobs.readable([job_id]), None)
+        if record is None:
+            return None
         latest = self._service.steps.latest(job_id) or {}
         workers: dict[str, int] = {}
         for worker in self._service.registry.list(job_id):
             workers[worker.kind] = workers.get(worker.kind, 0) + worker.up
         return JobRow(
-            record=self._service.jobs.get(job_id),
+            record=record,
             step=self._service.progress.read(job_id).next_step,
             reward=latest.get("reward_mean"),
             ess=(latest.get("drift") or {}).get("ess_sequence"),

@@ -22,7 +22,12 @@ def test_an_example_is_a_job_that_the_api_accepts(path: Path) -> None:
     assert "training_file" in job.uploads
     body = {**job.body, **{field: f"file-{field}" for field in job.uploads}}
     rows = {f"file-{field}": count_rows(data) for field, data in job.uploads.items()}
-    known = Known(find_model=lambda name: name, purpose_of=lambda file_id: "fine-tune", rows_of=rows.__getitem__)
+    known = Known(
+        find_model=lambda name: name,
+        purpose_of=lambda file_id: "fine-tune",
+        rows_of=rows.__getitem__,
+        try_grader=lambda block: None,
+    )
     record = build(body, known, job_id="ftjob-example", created_at=1, seed=1).record
     grader = parse_grader(record.spec.grader)
     for field, data in job.uploads.items():

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from services.graders import GraderError
 from services.reward import sandbox
 from services.reward.errors import GraderCrashed, GraderRefused, GraderTimeout, GraderUnavailable
 from services.reward.sandbox import GraderProcess
@@ -93,10 +94,10 @@ def test_large_samples_pass_in_both_directions(process: GraderProcess) -> None:
 
 
 def test_memory_is_limited_to_the_child(process: GraderProcess) -> None:
-    # Rendering would take 4 GB.
-    grader = {**EQUAL, "input": "{{item.big}}" * 4_000}
+    # Rendering would take 2 GB.
+    grader = {**EQUAL, "input": "{{item.big}}" * 250}
     with pytest.raises(GraderCrashed, match="exit code 1"):
-        process.grade(grader, {"output_text": ""}, {"big": "x" * 1_000_000, "answer": "4"}, 30.0)
+        process.grade(grader, {"output_text": ""}, {"big": "x" * 8_000_000, "answer": "4"}, 30.0)
     assert equal(process) == 1.0
 
 
@@ -202,3 +203,24 @@ def test_waiting_is_told_and_an_interruption_kills_the_child(monkeypatch: pytest
         calls.clear()
         process.grade(CATASTROPHE, ENDLESS_TEXT, {}, 30.0)
     assert len(calls) == 3 and process.pid is None
+
+
+def test_a_grader_is_tried_before_it_is_used(process: GraderProcess) -> None:
+    process.check(EQUAL, 10.0)
+    process.check({**CATASTROPHE, "pattern": r"(\d+)"}, 10.0)
+    for pattern in ("(", "a{99999999999999}"):
+        with pytest.raises(GraderError, match="not a regular expression") as refused:
+            process.check({**CATASTROPHE, "pattern": pattern}, 10.0)
+        assert refused.value.field == "pattern"
+    with pytest.raises(GraderError) as refused:
+        process.check({**EQUAL, "operation": "equals"}, 10.0)
+    assert refused.value.field == "operation"
+
+
+def test_a_pattern_that_takes_too_long_to_compile_is_refused_in_time(process: GraderProcess) -> None:
+    process.start()
+    started = time.monotonic()
+    with pytest.raises(GraderError, match=r"longer than 0\.5 s") as refused:
+        process.check({**CATASTROPHE, "pattern": "(?i)" + "[\x01-\U0010fffe]" * 800}, 0.5)
+    assert refused.value.field == "pattern" and time.monotonic() - started < 3.0
+    assert equal(process) == 1.0

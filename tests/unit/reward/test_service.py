@@ -67,10 +67,16 @@ def test_validate_answers_with_the_grader(process: GraderProcess) -> None:
     assert respond(process, request("validate", grader=EQUAL)) == (200, {"grader": EQUAL})
 
 
+def test_validate_refuses_a_pattern_that_does_not_compile(process: GraderProcess) -> None:
+    status, answer = respond(process, request("validate", grader={**CATASTROPHE, "pattern": "("}))
+    assert (status, answer["error"]["param"], answer["error"]["code"]) == (400, "grader.pattern", "invalid_grader")
+
+
 @pytest.mark.parametrize(
     ("body", "param", "code"),
     [
         ({"grader": {**EQUAL, "operation": "equals"}, "model_sample": "4"}, "grader.operation", "invalid_grader"),
+        ({"grader": {**CATASTROPHE, "pattern": ""}, "model_sample": "4"}, "grader.pattern", "invalid_grader"),
         ({"grader": {"type": "python"}, "model_sample": "4"}, "grader.type", "invalid_grader"),
         ({"grader": None, "model_sample": "4"}, "grader", "invalid_grader"),
         ({"grader": EQUAL, "model_sample": 4}, "model_sample", "invalid_value"),
