@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 
 from sspo_core.config import OBJECTIVES
-from sspo_core.diagnostics import RatioDiagnostics
+from sspo_core.diagnostics.ratio_diagnostics import RatioDiagnostics
 from sspo_core.logprobs import linear_logprobs
 from sspo_core.losses import policy_loss
 from sspo_core.packing import MicroBatch, plan

@@ -25,16 +25,16 @@ from unittest import mock
 
 import torch
 
-from services.layout import Layout
-from services.learner.journal import Header
-from services.learner.policy import Policy
-from services.learner.reporting import Reporter
-from services.learner.samples import Samples
-from services.learner.step import Trainer
+from services.disk.layout import Layout
+from services.job.spec import JobSpec
+from services.journal.journal import Header
+from services.learner.model.policy import Policy
+from services.learner.model.trainer import Trainer
+from services.learner.reports.reporting import Reporter
+from services.learner.reports.samples import Samples
 from services.observability import exporter
 from services.observability.meters import BULK, Meters
 from services.observability.metrics import METRICS
-from services.spec import JobSpec
 from services.store.client import connect
 from services.trajectories.codec import floats, ints, mask
 from sspo_core import losses
@@ -119,8 +119,8 @@ def off() -> Iterator[None]:
     with (
         mock.patch.object(losses, "readings_of", unread),
         mock.patch.object(losses, "by_bucket", uncounted),
-        mock.patch("services.learner.step.DriftTable", Nothing),
-        mock.patch("services.learner.samples.TokenLog.add", lambda *_: None),
+        mock.patch("services.learner.model.trainer.DriftTable", Nothing),
+        mock.patch("services.learner.reports.samples.TokenLog.add", lambda *_: None),
         mock.patch.object(Policy, "logprobs", without_entropy),
     ):
         yield

@@ -24,7 +24,7 @@ from typing import Any
 
 import numpy as np
 
-from services.learner.assembler import Assembler
+from services.learner.batches.assembler import Assembler
 from services.rollout.engine import SampledCompletion, Span
 from services.rollout.messages import sampled_group
 from services.store import client as store

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import psutil
 
-from services.files import write_atomic
+from services.disk.files import write_atomic
 
 _FOLDER = os.environ.get("SSPO_FAULTS")
 _SIGNALS = {"kill": signal.SIGKILL, "stop": signal.SIGSTOP}

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from sspo_core.advantages import group_advantages, informative
     from sspo_core.config import OBJECTIVES, CorrectionConfig
-    from sspo_core.diagnostics import RatioDiagnostics
+    from sspo_core.diagnostics.ratio_diagnostics import RatioDiagnostics
     from sspo_core.logprobs import linear_logprobs
     from sspo_core.losses import policy_loss
     from sspo_core.types import Denominators, LossInputs, LossOutputs
@@ -36,7 +36,7 @@ _HOMES = {
     "Denominators": "sspo_core.types",
     "LossInputs": "sspo_core.types",
     "LossOutputs": "sspo_core.types",
-    "RatioDiagnostics": "sspo_core.diagnostics",
+    "RatioDiagnostics": "sspo_core.diagnostics.ratio_diagnostics",
     "group_advantages": "sspo_core.advantages",
     "informative": "sspo_core.advantages",
     "linear_logprobs": "sspo_core.logprobs",

@@ -10,13 +10,13 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from sspo_core.aggregation import AGGREGATIONS
 from sspo_core.config import CorrectionConfig, KLEstimator, ObjectiveConfig
-from sspo_core.corrections import Correction, correct, ratio_of
-from sspo_core.objectives import Composition, compose
-from sspo_core.ratios import LogRatios, log_ratios
-from sspo_core.readings import by_bucket, readings_of
-from sspo_core.surrogates import Signal
+from sspo_core.diagnostics.readings import by_bucket, readings_of
+from sspo_core.objectives.aggregation import AGGREGATIONS
+from sspo_core.objectives.composition import Composition, Signal
+from sspo_core.objectives.corrections import Correction, correct, ratio_of
+from sspo_core.objectives.objectives import compose
+from sspo_core.objectives.ratios import LogRatios, log_ratios
 from sspo_core.types import LossInputs, LossOutputs, TokenReadings
 
 NO_CORRECTION = CorrectionConfig()

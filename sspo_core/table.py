@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from sspo_core.config import OBJECTIVES
-from sspo_core.objectives import Composition, compose
+from sspo_core.objectives.composition import Composition
+from sspo_core.objectives.objectives import compose
 
 BEGIN = "<!-- table of objectives: python -m sspo_core.table docs/objectives.md -->"
 END = "<!-- end of the table -->"

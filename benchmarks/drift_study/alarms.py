@@ -18,7 +18,7 @@ from deploy.monitoring.files import RULES
 from services.api.collector import JobCollector
 from services.api.dependencies import Service
 from services.api.settings import Settings
-from services.layout import Layout
+from services.disk.layout import Layout
 from services.store.client import Client
 
 SCRAPE_SECONDS = 15

@@ -18,10 +18,10 @@ from torch import Tensor
 
 from benchmarks.drift_study.engines import StudyEngine
 from benchmarks.gate_study.sampler import Question
-from services.controller.capacity import capacity, paced
-from services.spec import JobSpec, derived_seed
+from services.controller.issuing.capacity import capacity, paced
+from services.job.spec import JobSpec, derived_seed
 from services.store.client import Client
-from services.store.registry import Registry, WorkerRecord
+from services.store.job.registry import Registry, WorkerRecord
 from services.trajectories import streams
 from services.trajectories.codec import SCHEMA_VERSION, decode_group, encode, ints, read_ints
 from services.trajectories.ledger import Ledger

@@ -20,17 +20,17 @@ from benchmarks.drift_study.feed import Feed
 from benchmarks.drift_study.stale import WORKER, StaleWorker
 from benchmarks.gate_study.starter import questions
 from services.cli.demo.starter import accuracy, encode
-from services.layout import Layout
-from services.learner.journal import Journal
+from services.disk.layout import Layout
+from services.drift.explain import explain
+from services.drift.findings import Surroundings
+from services.job.spec import ExtensionSpec, JobSpec
+from services.journal.journal import Journal
 from services.learner.loop import Learner
-from services.observability.explain import explain
-from services.observability.findings import Surroundings
-from services.spec import ExtensionSpec, JobSpec
 from services.store.client import Client, connect
-from services.store.events import Events
-from services.store.jobs import JobRecord, Jobs
-from services.store.steps import Steps
-from services.store.transitions import Status
+from services.store.job.events import Events
+from services.store.job.jobs import JobRecord, Jobs
+from services.store.job.steps import Steps
+from services.store.job.transitions import Status
 from services.trajectories import streams
 from services.trajectories.codec import decode_group
 from services.trajectories.tallies import Tallies

@@ -11,10 +11,10 @@ import torch
 
 from benchmarks.drift_study.engines import NO_FAULT, FaultySampler, StudyEngine
 from benchmarks.gate_study.sampler import Question, Snapshot
+from services.job.spec import JobSpec
 from services.rollout.engine import SampledCompletion, SampledGroup, SampleRequest, Span
 from services.rollout.weights import CanaryFailed
 from services.rollout.worker import RolloutWorker
-from services.spec import JobSpec
 from services.store.client import Client
 from services.trajectories import streams
 from services.trajectories.codec import read_floats, read_ints

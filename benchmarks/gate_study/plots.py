@@ -16,9 +16,9 @@ from benchmarks.gate_study.candidates import OBJECTIVES
 from benchmarks.gate_study.drift import SETTINGS
 from benchmarks.gate_study.runs import CONTROL, FINAL_STALENESS, LEARNING_RATES, REFERENCES, Result, read
 from benchmarks.gate_study.tables import cell, names
-from services.spec import objective_config
-from sspo_core.means import Geometric
-from sspo_core.objectives import compose
+from services.job.spec import objective_config
+from sspo_core.objectives.means import Geometric
+from sspo_core.objectives.objectives import compose
 
 matplotlib.use("svg")
 matplotlib.rcParams |= {"svg.hashsalt": "gate-study", "svg.fonttype": "none", "font.size": 8}

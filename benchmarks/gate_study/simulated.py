@@ -25,7 +25,7 @@ from torch import Tensor
 
 from benchmarks.gate_study.candidates import OBJECTIVES
 from benchmarks.gate_study.drift import SETTINGS, Drift, Sample
-from services.spec import objective_config
+from services.job.spec import objective_config
 from sspo_core import LossInputs, policy_loss
 
 BATCH = 256

@@ -18,7 +18,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from services.api.dependencies import Service
-from services.api.explanation import explained
+from services.api.jobs.explanation import explained
 from services.observability.metrics import (
     MAX_STALENESS_LABEL,
     MAX_UPDATE_LABEL,
@@ -28,11 +28,11 @@ from services.observability.metrics import (
     look_up,
 )
 from services.store.client import StoreError
-from services.store.jobs import JobRecord
-from services.store.registry import WorkerKind, WorkerState
-from services.store.transitions import ENDED, Status
+from services.store.job.jobs import JobRecord
+from services.store.job.registry import WorkerKind, WorkerState
+from services.store.job.transitions import ENDED, Status
 from services.trajectories.entries import EVAL_PROMPTS, EVAL_TRAJECTORIES, PROMPTS, SCORED, TRAJECTORIES
-from services.trajectories.ledger import DropReason
+from services.trajectories.outcomes import DropReason
 from services.trajectories.stream_stats import steps_in_flight, stream_stats
 
 log = structlog.get_logger()

@@ -10,14 +10,14 @@ from fastapi import Depends, Request
 
 from services.api.settings import Settings
 from services.store.client import Client, connect
-from services.store.creations import Creations
-from services.store.events import Events
 from services.store.files import Files
-from services.store.jobs import Jobs
+from services.store.job.creations import Creations
+from services.store.job.events import Events
+from services.store.job.jobs import Jobs
+from services.store.job.operations import Operations
+from services.store.job.registry import Registry
+from services.store.job.steps import Checkpoints, Evaluations, Steps
 from services.store.nodes import Nodes
-from services.store.operations import Operations
-from services.store.registry import Registry
-from services.store.steps import Checkpoints, Evaluations, Steps
 from services.trajectories.dead_letters import DeadLetters
 from services.trajectories.ledger import Ledger
 from services.trajectories.progress import Progress

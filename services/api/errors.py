@@ -17,14 +17,14 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
-from services.graders import GraderError
+from services.job.graders import GraderError
 from services.store.client import StoreError
 from services.store.files import StoredFileNotFound
 from services.store.grader_requests import GraderUnavailable
 from services.store.index import UnknownCursor
-from services.store.jobs import JobNotFound, JobUnreadable
-from services.store.operations import OperationConflict
-from services.store.transitions import IllegalTransition
+from services.store.job.jobs import JobNotFound, JobUnreadable
+from services.store.job.operations import OperationConflict
+from services.store.job.transitions import IllegalTransition
 from services.trajectories.dead_letters import LetterNotFound, NotRequeueable
 
 log = structlog.get_logger()

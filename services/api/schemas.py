@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from services.spec import ExtensionSpec, WandbSpec
+from services.job.spec import ExtensionSpec, WandbSpec
 
 
 class Request(BaseModel):

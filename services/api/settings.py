@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from services.layout import Layout
+from services.disk.layout import Layout
 
 ENVIRONMENT = {
     "data": "SSPO_DATA",

@@ -6,11 +6,11 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from services.store.events import Event
 from services.store.files import FileRecord
-from services.store.jobs import JobRecord
-from services.store.registry import WorkerRecord
-from services.store.transitions import Status
+from services.store.job.events import Event
+from services.store.job.jobs import JobRecord
+from services.store.job.registry import WorkerRecord
+from services.store.job.transitions import Status
 from services.trajectories.dead_letters import Letter
 from services.trajectories.ledger import LedgerSnapshot
 from services.trajectories.stream_stats import StreamStats

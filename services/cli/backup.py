@@ -12,7 +12,7 @@ from pathlib import Path
 
 import typer
 
-from services.layout import Layout
+from services.disk.layout import Layout
 
 WHOLE = ("files", "models")
 

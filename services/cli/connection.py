@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from services.layout import Layout
+from services.disk.layout import Layout
 
 if TYPE_CHECKING:
     from openai import OpenAI

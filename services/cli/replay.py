@@ -8,7 +8,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from services.layout import Layout, UnknownModel
+from services.disk.layout import Layout, UnknownModel
 
 SHA256_DIGITS = 64
 
@@ -16,7 +16,7 @@ SHA256_DIGITS = 64
 def run(data: Path, job_id: str, step: int, from_checkpoint: int | None) -> None:
     """Replay and print; exits with 0 when everything is the same to the bit, with 1 otherwise."""
     from services.learner.errors import LearnerError
-    from services.learner.replay import CannotReplay, replay
+    from services.learner.recovery.replay import CannotReplay, replay
 
     try:
         found = replay(Layout(data.resolve()), job_id, step, from_checkpoint=from_checkpoint)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 
-from services.layout import Layout
+from services.disk.layout import Layout
 from services.observability.logs import configure
 
 

@@ -5,13 +5,13 @@ Runs after all actors of the job are gone, so that this is the journal's only wr
 
 from __future__ import annotations
 
-from services.layout import Layout
-from services.learner.journal import Draft, Header, Journal, finished_numbers
-from services.learner.lineage import surviving
+from services.disk.layout import Layout
+from services.journal.journal import Draft, Header, Journal, finished_numbers
+from services.journal.lineage import surviving
 from services.store import keys
 from services.store.client import Client
 from services.trajectories import streams
-from services.trajectories.ledger import DropReason
+from services.trajectories.outcomes import DropReason
 from services.trajectories.progress import Progress
 
 

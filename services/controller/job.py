@@ -12,20 +12,20 @@ from functools import partial
 
 import structlog
 
-from services.controller.capacity import capacity, paced
 from services.controller.closing import close_job
-from services.controller.crew import Crew
-from services.controller.dispatcher import Dispatcher
-from services.controller.evaluation import Evaluation
-from services.controller.queued import queued_groups
+from services.controller.issuing.capacity import capacity, paced
+from services.controller.issuing.dispatcher import Dispatcher
+from services.controller.issuing.evaluation import Evaluation
+from services.controller.issuing.queued import queued_groups
 from services.controller.results import register_results
 from services.controller.validation import InvalidFile, validate_files
 from services.controller.waiting import stage_of
-from services.layout import Layout
+from services.controller.workers.crew import Crew
+from services.disk.layout import Layout
 from services.store.client import Client
-from services.store.events import Events
-from services.store.jobs import JobError, JobRecord, Jobs, WaitingFor
-from services.store.transitions import IllegalTransition, Status
+from services.store.job.events import Events
+from services.store.job.jobs import JobError, JobRecord, Jobs, WaitingFor
+from services.store.job.transitions import IllegalTransition, Status
 from services.trajectories import streams
 from services.trajectories.ledger import Ledger, LedgerSnapshot
 from services.trajectories.progress import Progress, ProgressRecord

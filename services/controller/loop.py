@@ -13,14 +13,14 @@ import ray
 import structlog
 from ray.exceptions import RaySystemError
 
-from services.controller.fleet import NAMESPACE
 from services.controller.job import JobReconciler
-from services.controller.nodes import NodeWatch
-from services.layout import Layout
+from services.controller.workers.fleet import NAMESPACE
+from services.controller.workers.nodes import NodeWatch
+from services.disk.layout import Layout
 from services.store import keys
 from services.store.client import Client, CommandRefused, StoreError, call
-from services.store.jobs import JobError, JobNotFound, JobRecord, Jobs
-from services.store.transitions import IllegalTransition, Status
+from services.store.job.jobs import JobError, JobNotFound, JobRecord, Jobs
+from services.store.job.transitions import IllegalTransition, Status
 
 log = structlog.get_logger()
 

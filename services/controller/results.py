@@ -8,12 +8,12 @@ import os
 import shutil
 from dataclasses import dataclass
 
-from services.files import make_folder, replace_folder
-from services.layout import Layout
+from services.disk.files import make_folder, replace_folder
+from services.disk.layout import Layout
 from services.store.client import Client
 from services.store.files import Files
-from services.store.jobs import JobRecord
-from services.store.steps import Steps
+from services.store.job.jobs import JobRecord
+from services.store.job.steps import Steps
 
 COLUMNS = ("step", "reward_mean", "loss", "grad_norm", "tokens", "staleness_mean", "seconds", "wait_seconds")
 

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from services.controller.prompts import PromptEncoder
-from services.datasets import DatasetError, iter_rows
-from services.graders import GraderError, parse_grader
-from services.layout import Layout
+from services.controller.issuing.prompts import PromptEncoder
+from services.disk.layout import Layout
+from services.job.datasets import DatasetError, iter_rows
+from services.job.graders import GraderError, parse_grader
+from services.job.spec import JobSpec
 from services.reward.sandbox import GraderProcess
-from services.spec import JobSpec
 
 GRADER = "method.reinforcement.grader"
 
@@ -34,7 +34,7 @@ class InvalidGrader(InvalidFile):
 
 
 def validate_files(spec: JobSpec, layout: Layout) -> None:
-    """Try the grader, and read both files whole: rows, item fields the grader names, prompt lengths, the model's context."""
+    """Try the grader, then read both files whole: rows, item fields the grader names, prompt lengths, context."""
     _check_grader(spec)
     encoder = PromptEncoder(layout.model(spec.model), spec.rollout)
     files: dict[str, str | None] = {"training_file": spec.training_file, "validation_file": spec.validation_file}

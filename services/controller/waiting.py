@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from services.store.jobs import JobRecord
-from services.store.registry import WorkerRecord
+from services.store.job.jobs import JobRecord
+from services.store.job.registry import WorkerRecord
 from services.trajectories.ledger import LedgerSnapshot
 from services.trajectories.progress import ProgressRecord
 

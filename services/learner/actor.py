@@ -12,14 +12,15 @@ from concurrent.futures import Future, InvalidStateError
 import ray
 import structlog
 
-from services.layout import Layout
-from services.learner.errors import LearnerError, LearnerStalled, SequenceTaken
+from services.disk.layout import Layout
+from services.job.spec import JobSpec
+from services.journal.errors import SequenceTaken
+from services.learner.errors import FATAL, LearnerStalled
 from services.learner.loop import Learner
 from services.observability import exporter, logs
-from services.spec import JobSpec
 from services.store.client import StoreError, connect
-from services.store.registry import Registry, WorkerRecord
-from services.trajectories.progress import Fenced
+from services.store.job.registry import Registry, WorkerRecord
+from services.trajectories.outcomes import Fenced
 
 log = structlog.get_logger()
 HEARTBEAT_SECONDS = 1.0
@@ -54,7 +55,7 @@ class LearnerActor:
             self._end({"outcome": self._learner.run(), "code": "", "message": ""})
         except (Fenced, SequenceTaken) as error:
             self._end({"outcome": "fenced", "code": "fenced", "message": str(error)})
-        except LearnerError as error:
+        except FATAL as error:
             self._end({"outcome": "failed", "code": error.code, "message": str(error)})
         except BaseException as error:  # the thread's boundary: whatever ended it is the outcome of `run`
             log.exception("learner_crashed")

@@ -1,6 +1,6 @@
 """Typed ends of a learner.
 
-A `LearnerError` fails the job with its code; its message says what to do. The others end the learner and not the job:
+What is in `FATAL` fails the job with its code; the message says what to do. The others end the learner and not the job:
 a new one is started. Anything else is a crash, after which a new one is started too.
 """
 
@@ -10,19 +10,14 @@ import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from services.files import FULL
+from services.disk.files import FULL
+from services.journal.errors import JournalDamaged
 
 
 class LearnerError(Exception):
     """Base: `code` goes into the job's error."""
 
     code = "learner_error"
-
-
-class JournalDamaged(LearnerError):
-    """A record is missing, fails its hash, breaks the chain, or has lost the groups that are still needed."""
-
-    code = "journal_damaged"
 
 
 class CheckpointDamaged(LearnerError):
@@ -87,12 +82,12 @@ class BatchTimeout(LearnerError):
     code = "batch_timeout"
 
 
-class SequenceTaken(Exception):
-    """Another learner committed this place of the journal: this one lost and must end itself."""
-
-
 class AttemptFailed(Exception):
     """Training a record needed more memory than there is: a new learner tries again, and skips it in the end."""
+
+
+FATAL = (LearnerError, JournalDamaged)
+"""What fails the job: each has a `code`."""
 
 
 @contextmanager

@@ -15,13 +15,7 @@ from typing import Any
 import structlog
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from services.learner import checkpoint
-from services.learner.books import Books
-from services.learner.errors import CheckpointDamaged
-from services.learner.journal import Header
-from services.learner.lineage import surviving
-from services.learner.training import settings_of
-from services.observability.guard import (
+from services.drift.guard import (
     Decision,
     Figures,
     GuardState,
@@ -30,11 +24,17 @@ from services.observability.guard import (
     nowhere_to_go,
     rolled_back,
 )
-from services.spec import JobSpec, LearnerSpec
+from services.job.spec import JobSpec, LearnerSpec
+from services.journal.journal import Header
+from services.journal.lineage import surviving
+from services.learner.errors import CheckpointDamaged
+from services.learner.model.training import settings_of
+from services.learner.recovery import checkpoint
+from services.learner.recovery.books import Books
 from services.store.client import Client
-from services.store.events import Events
-from services.store.jobs import Jobs
-from services.store.transitions import PAUSE, IllegalTransition
+from services.store.job.events import Events
+from services.store.job.jobs import Jobs
+from services.store.job.transitions import PAUSE, IllegalTransition
 from services.trajectories.progress import Progress
 
 log = structlog.get_logger()

@@ -17,29 +17,29 @@ from typing import Any
 
 import structlog
 
-from services.files import write_atomic
-from services.folder_version import FolderRefused, refuse_newer
-from services.layout import Layout
-from services.learner import checkpoint, result
-from services.learner.assembler import Assembler, Batch
-from services.learner.attempts import Attempts, ran_out_of_memory
-from services.learner.batch_wait import BatchWait
-from services.learner.books import Books
-from services.learner.checkpoint_writer import CheckpointWriter
+from services.disk.files import write_atomic
+from services.disk.folder_version import FolderRefused, refuse_newer
+from services.disk.layout import Layout
+from services.job.guard_spec import GuardAction
+from services.job.spec import JobSpec
+from services.journal.journal import Header, Journal
+from services.journal.lineage import undone_versions
+from services.journal.record import Record
+from services.learner.batches.assembler import Assembler, Batch
+from services.learner.batches.batch_wait import BatchWait
 from services.learner.errors import NoSuchCheckpoint, OutOfMemory, WrongFolder, typed_disk_errors
 from services.learner.guarding import Guarding
-from services.learner.journal import Header, Journal
-from services.learner.lineage import undone_versions
-from services.learner.mismatch import MismatchProbe
+from services.learner.model.mismatch import MismatchProbe
+from services.learner.model.training import Training
 from services.learner.publishing import Publisher
-from services.learner.record import Record
-from services.learner.reporting import Reporter
-from services.learner.restore import counts_in, cut_draft, restore
-from services.learner.retention import Retention
-from services.learner.samples import Samples, write_gate_curve
-from services.learner.training import Training
-from services.observability.guard_spec import GuardAction
-from services.spec import JobSpec
+from services.learner.recovery import checkpoint, result
+from services.learner.recovery.attempts import Attempts, ran_out_of_memory
+from services.learner.recovery.books import Books
+from services.learner.recovery.checkpoint_writer import CheckpointWriter
+from services.learner.recovery.restore import counts_in, cut_draft, restore
+from services.learner.recovery.retention import Retention
+from services.learner.reports.reporting import Reporter
+from services.learner.reports.samples import Samples, write_gate_curve
 from services.store.client import Client
 from services.trajectories.codec import decode_group
 from services.trajectories.progress import Progress

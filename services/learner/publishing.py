@@ -11,9 +11,9 @@ from pathlib import Path
 import torch
 
 from services.faults import fault
-from services.learner.journal import Journal
-from services.learner.policy import Policy
-from services.spec import JobSpec, derived_seed
+from services.job.spec import JobSpec, derived_seed
+from services.journal.journal import Journal
+from services.learner.model.policy import Policy
 from services.trajectories.progress import Progress
 from services.weights.canary import canary_tokens, compute
 from services.weights.file_store import collect_garbage, publish, versions

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from sspo_core.figures import RATIO_BUCKETS as RATIO_BUCKETS
+from sspo_core.diagnostics.figures import RATIO_BUCKETS as RATIO_BUCKETS
 
 Kind = Literal["gauge", "counter", "histogram"]
 Source = Literal["api", "job", "step", "worker"]

@@ -8,10 +8,10 @@ from concurrent.futures import ThreadPoolExecutor
 
 import ray
 
-from services.layout import Layout
+from services.disk.layout import Layout
+from services.job.spec import JobSpec
 from services.observability import exporter, logs
 from services.reward.worker import RewardWorker
-from services.spec import JobSpec
 from services.store.client import connect
 
 

@@ -21,7 +21,7 @@ import resource
 import sys
 from typing import Any, BinaryIO
 
-from services.graders import GraderError, TemplateError, parse_grader
+from services.job.graders import GraderError, TemplateError, parse_grader
 from services.reward.errors import Code
 from services.reward.graders import check, grade
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from services.graders import Grader, GraderError, RegexMatchGrader, StringCheckGrader, render
+from services.job.graders import Grader, GraderError, RegexMatchGrader, StringCheckGrader, render
 
 
 @dataclass(frozen=True)

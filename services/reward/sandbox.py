@@ -21,7 +21,7 @@ from typing import Any, NoReturn, Self, TypeGuard
 
 import structlog
 
-from services.graders import GraderError
+from services.job.graders import GraderError
 from services.reward.errors import CODES, GraderCrashed, GraderRefused, GraderTimeout, GraderUnavailable
 from services.reward.graders import GraderResult
 

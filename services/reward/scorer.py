@@ -14,12 +14,12 @@ from typing import Any
 
 import structlog
 
+from services.job.spec import JobSpec
 from services.observability.meters import METERS
 from services.reward.errors import GradingFailed
 from services.reward.graders import GraderResult
 from services.reward.sandbox import GraderProcess
 from services.reward.tokens import CompletionDecoder
-from services.spec import JobSpec
 from services.trajectories.codec import (
     SCHEMA_VERSION,
     MalformedMessage,
@@ -28,8 +28,8 @@ from services.trajectories.codec import (
     decode_group,
     encode,
 )
-from services.trajectories.ledger import DropReason
 from services.trajectories.letters import MAX_DETAIL_CHARACTERS
+from services.trajectories.outcomes import DropReason
 from services.trajectories.streams import NO_NUMBER, POISON_DEATHS, Entry
 from sspo_proto.trajectory_pb2 import Failure, Group, PromptTask, Reward
 

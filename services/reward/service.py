@@ -14,7 +14,7 @@ from typing import Any
 
 import structlog
 
-from services.graders import Grader, GraderError, parse_grader
+from services.job.graders import Grader, GraderError, parse_grader
 from services.reward.errors import CODES, GraderCrashed, GradingFailed
 from services.reward.graders import GraderResult
 from services.reward.sandbox import GraderProcess

@@ -15,12 +15,12 @@ from collections import deque
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
 
-from services.layout import Layout
+from services.disk.layout import Layout
+from services.job.spec import JobSpec
 from services.reward.scorer import Scorer
 from services.reward.tokens import CompletionDecoder
-from services.spec import JobSpec
 from services.store.client import Client
-from services.store.registry import Registry, WorkerRecord, WorkerState
+from services.store.job.registry import Registry, WorkerRecord, WorkerState
 from services.trajectories.streams import EVAL_SCORED, EVAL_TRAJECTORIES, SCORED, TRAJECTORIES, Entry, Stage
 
 TICK_SECONDS = 1.0

@@ -12,8 +12,8 @@ import os
 import ray
 import structlog
 
+from services.job.spec import JobSpec
 from services.observability import exporter, logs
-from services.spec import JobSpec
 from services.store.client import connect
 
 log = structlog.get_logger()

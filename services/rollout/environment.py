@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from services.spec import RolloutSpec
+from services.job.spec import RolloutSpec
 
 ALWAYS = {
     "HF_HUB_OFFLINE": "1",

@@ -8,8 +8,8 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 
+from services.job.spec import JobSpec
 from services.rollout.engine import SampledCompletion, SampledGroup, SampleRequest
-from services.spec import JobSpec
 from services.trajectories.codec import (
     SCHEMA_VERSION,
     MalformedMessage,
@@ -21,8 +21,8 @@ from services.trajectories.codec import (
     mask,
     read_ints,
 )
-from services.trajectories.ledger import DropReason
 from services.trajectories.letters import MAX_DETAIL_CHARACTERS
+from services.trajectories.outcomes import DropReason
 from services.trajectories.streams import NO_NUMBER, POISON_DEATHS, Entry
 from sspo_proto.trajectory_pb2 import Failure, Group, PromptTask, Trajectory, VersionSpan
 

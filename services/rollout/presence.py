@@ -14,8 +14,8 @@ import structlog
 
 from services.rollout.weights import CanaryFailed
 from services.store.client import Client
-from services.store.events import Events
-from services.store.registry import Registry, WorkerRecord, WorkerState
+from services.store.job.events import Events
+from services.store.job.registry import Registry, WorkerRecord, WorkerState
 from services.trajectories.tallies import Tallies
 
 log = structlog.get_logger()

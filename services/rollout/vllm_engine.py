@@ -27,6 +27,7 @@ from vllm.v1.engine.async_llm import AsyncLLM
 from vllm.v1.engine.exceptions import EngineDeadError
 
 from services.faults import fault
+from services.job.spec import RolloutSpec, derived_seed
 from services.rollout.engine import (
     EngineBroken,
     LoadRefused,
@@ -36,7 +37,6 @@ from services.rollout.engine import (
     SampleRequest,
     Span,
 )
-from services.spec import RolloutSpec, derived_seed
 from services.weights.manifest import Manifest, TensorInfo
 
 log = structlog.get_logger()

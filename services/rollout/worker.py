@@ -16,6 +16,7 @@ from typing import Any
 
 import structlog
 
+from services.job.spec import JobSpec
 from services.observability.meters import METERS
 from services.rollout.engine import Engine, EngineBroken, LoadRefused, RequestRefused
 from services.rollout.lane import Lane
@@ -30,10 +31,9 @@ from services.rollout.messages import (
 from services.rollout.presence import Presence
 from services.rollout.watch import EngineWatch
 from services.rollout.weights import CanaryFailed, ProvenWeights
-from services.spec import JobSpec
 from services.store.client import Client
 from services.trajectories.codec import completion_tokens, oldest_step
-from services.trajectories.ledger import DropReason
+from services.trajectories.outcomes import DropReason
 from services.trajectories.progress import Progress, ProgressRecord
 from services.trajectories.streams import EVAL_PROMPTS, EVAL_TRAJECTORIES, PROMPTS, TRAJECTORIES, Entry
 from services.trajectories.tallies import WEIGHTS_CHANGED, Tallies

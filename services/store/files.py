@@ -13,8 +13,8 @@ from typing import Literal
 
 from pydantic import BaseModel
 
-from services.files import durable, make_folder, move
-from services.layout import Layout
+from services.disk.files import durable, make_folder, move
+from services.disk.layout import Layout
 from services.store import answers, keys
 from services.store.client import Client
 from services.store.index import ids_after, new_id

@@ -17,8 +17,8 @@ from typing import Any
 from services.store import answers, keys
 from services.store.client import Client, call
 from services.store.index import UnknownCursor
-from services.store.jobs import JobNotFound
-from services.store.transitions import ENDED, IllegalTransition, Status
+from services.store.job.jobs import JobNotFound
+from services.store.job.transitions import ENDED, IllegalTransition, Status
 from services.trajectories.entries import DEAD, NO_NUMBER, TRAINING_STREAMS, Entry, read_entry
 from services.trajectories.letters import Wish, letter_arguments, letter_keys
 from services.trajectories.stream_stats import pairs

@@ -8,27 +8,14 @@ below the cursor is finished or found.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import StrEnum
 
 from services.store import keys
 from services.store.client import Client, call
 from services.trajectories.entries import TRAINING_STREAMS
+from services.trajectories.outcomes import TRAINED
 from services.trajectories.stream_stats import pairs
 
-TRAINED = "trained"
 COUNT_PREFIX = "count:"
-
-
-class DropReason(StrEnum):
-    """Why a group was not trained: a closed set."""
-
-    GRADER_FAILED = "grader_failed"
-    STALE = "stale"
-    FILTERED = "filtered"
-    MALFORMED = "malformed"
-    POISON = "poison"
-    ROLLED_BACK = "rolled_back"
-    JOB_END = "job_end"
 
 
 @dataclass(frozen=True)

@@ -15,11 +15,8 @@ from typing import Any
 from services.store import keys
 from services.store.client import Client, CommandRefused, call, run_of
 from services.trajectories.entries import SCORED
+from services.trajectories.outcomes import Fenced
 from services.trajectories.stream_stats import pairs
-
-
-class Fenced(Exception):
-    """Another learner has taken over; this one must end itself."""
 
 
 @dataclass(frozen=True)

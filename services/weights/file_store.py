@@ -18,7 +18,7 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor
 
-from services.files import age_seconds, fsync, make_folder, write_durable
+from services.disk.files import age_seconds, fsync, make_folder, write_durable
 from services.weights.fingerprint import write_hashed
 from services.weights.manifest import HEAD, MANIFEST_FILE, TENSORS_FILE, Canary, Manifest
 

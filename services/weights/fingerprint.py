@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from services.files import durable
+from services.disk.files import durable
 from services.weights.manifest import TensorInfo
 
 CHUNK_BYTES = 8 * 2**20

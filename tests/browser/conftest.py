@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser
 
-from services.layout import Layout
+from services.disk.layout import Layout
 from services.store.client import Client
 from tests.browser.scene import Scene
 from tests.browser.stage import NEEDS_CHROMIUM, Open, chromium, serving, visiting

@@ -12,9 +12,9 @@ from typing import Any
 
 import torch
 
-from services.learner.figures import DriftTable
-from services.observability.guard import Figures, GuardState, decide
-from services.spec import JobSpec, objective_config
+from services.drift.guard import Figures, GuardState, decide
+from services.job.spec import JobSpec, objective_config
+from services.learner.model.drift_table import DriftTable
 from sspo_core import LossInputs, policy_loss
 from tests.browser.texts import ANSWERS, PROMPT
 

@@ -7,18 +7,26 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from services.files import append_line
-from services.layout import Layout
-from services.learner.samples import write_gate_curve
-from services.observability.guard_spec import GuardAction, GuardSpec
-from services.spec import DEFAULT_GATE, EvaluationSpec, JobSpec, LearnerSpec, RewardSpec, RolloutSpec, objective_config
+from services.disk.files import append_line
+from services.disk.layout import Layout
+from services.job.guard_spec import GuardAction, GuardSpec
+from services.job.spec import (
+    DEFAULT_GATE,
+    EvaluationSpec,
+    JobSpec,
+    LearnerSpec,
+    RewardSpec,
+    RolloutSpec,
+    objective_config,
+)
+from services.learner.reports.samples import write_gate_curve
 from services.store import keys
 from services.store.client import Client
-from services.store.events import Events, Level
-from services.store.jobs import JobRecord, Jobs
-from services.store.registry import Registry, WorkerKind, WorkerRecord, WorkerState
-from services.store.steps import Checkpoints, Evaluations, Steps
-from services.store.transitions import Status
+from services.store.job.events import Events, Level
+from services.store.job.jobs import JobRecord, Jobs
+from services.store.job.registry import Registry, WorkerKind, WorkerRecord, WorkerState
+from services.store.job.steps import Checkpoints, Evaluations, Steps
+from services.store.job.transitions import Status
 from services.trajectories import streams
 from services.trajectories.progress import Progress
 from tests.browser.records import Course, Records

@@ -13,11 +13,11 @@ from pathlib import Path
 from PIL import Image
 from playwright.sync_api import Browser, Page
 
-from services.layout import Layout
-from services.observability.guard_spec import GuardAction
+from services.disk.layout import Layout
+from services.job.guard_spec import GuardAction
 from services.store.client import Client, connect
-from services.store.jobs import JobError, Jobs
-from services.store.transitions import Status
+from services.store.job.jobs import JobError, Jobs
+from services.store.job.transitions import Status
 from tests.browser.records import Course
 from tests.browser.scene import Crew, Scene
 from tests.browser.stage import KEY, chromium, new_context, serving

@@ -10,8 +10,8 @@ import pytest
 from playwright.sync_api import expect
 
 from services.store.client import Client
-from services.store.jobs import Jobs
-from services.store.transitions import Status
+from services.store.job.jobs import Jobs
+from services.store.job.transitions import Status
 from tests.browser.look import drawn, shift, tile
 from tests.browser.scene import Crew, Scene
 from tests.browser.stage import KEY, Open, sign_in

@@ -1,7 +1,7 @@
 """What became of every group of a job, from its journal folder alone.
 
 The bytes are read here once more, without the journal's own code: magic, header, hash, chain, groups. What that says
-has to agree with `services.learner.journal.audit`, and with the promise: nothing lost, nothing trained twice, versions
+has to agree with `services.journal.journal.audit`, and with the promise: nothing lost, nothing trained twice, versions
 only grow, no group older than allowed.
 """
 
@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from services.learner.journal import audit
+from services.journal.journal import audit
 from services.trajectories.codec import decode_group
 
 MAGIC = b"SSPOJ2\n\0"

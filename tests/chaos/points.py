@@ -8,7 +8,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from services.files import write_atomic
+from services.disk.files import write_atomic
 from tests.chaos.plan import Victim
 
 FOLDER = "SSPO_FAULTS"

@@ -13,7 +13,7 @@ from services.cli.demo.prepare import MODEL, job_body
 from services.cli.demo.starter import CONTEXT_TOKENS, build_model
 from services.cli.demo.sums import split, write_rows
 from services.cli.demo.tokenizer import build_tokenizer
-from services.layout import Layout
+from services.disk.layout import Layout
 
 SEED = 0
 ROWS, VALIDATION_ROWS = 400, 32

@@ -16,7 +16,7 @@ from openai import OpenAIError
 
 from services.store import keys
 from services.store.client import StoreError, connect
-from services.store.registry import Registry, WorkerRecord
+from services.store.job.registry import Registry, WorkerRecord
 from services.weights.file_store import versions
 from tests.chaos.cut import Cut, cut
 from tests.chaos.points import FOLDER, Points

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from services.learner.errors import JournalDamaged
-from services.learner.journal import Draft, Journal
+from services.journal.errors import JournalDamaged
+from services.journal.journal import Draft, Journal
 from services.trajectories.codec import encode, floats, ints, mask
 from sspo_proto.trajectory_pb2 import Group, PromptTask, Reward, Sampling, Trajectory, VersionSpan
 from tests.chaos.auditor import Finding, inspect

@@ -17,7 +17,7 @@ import uvicorn
 
 from services.api.app import create_app
 from services.api.settings import Settings
-from services.layout import Layout
+from services.disk.layout import Layout
 from services.store.client import Client
 
 KEY = "sk-test"

@@ -17,7 +17,7 @@ import httpx
 import pytest
 
 from services.store.client import Client
-from services.store.jobs import Jobs
+from services.store.job.jobs import Jobs
 
 COMMAND = [sys.executable, "-m", "services.api"]
 

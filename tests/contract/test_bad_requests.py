@@ -10,7 +10,7 @@ import openai
 import pytest
 
 from services.store.client import Client
-from services.store.jobs import Jobs
+from services.store.job.jobs import Jobs
 
 GRADER = "method.reinforcement.grader"
 HYPER = "method.reinforcement.hyperparameters"

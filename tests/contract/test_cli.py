@@ -17,10 +17,10 @@ from typer.testing import CliRunner
 
 from services.cli.main import app
 from services.store.client import Client
-from services.store.events import Events
 from services.store.files import Files
-from services.store.jobs import Jobs
-from services.store.transitions import Status
+from services.store.job.events import Events
+from services.store.job.jobs import Jobs
+from services.store.job.transitions import Status
 
 KEY = "sk-test"
 ROW = b'{"messages": [{"role": "user", "content": "2+2?"}], "answer": "4"}\n'

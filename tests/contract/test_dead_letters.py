@@ -11,8 +11,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from services.store import keys
 from services.store.client import Client
-from services.store.jobs import Jobs
-from services.store.transitions import Status
+from services.store.job.jobs import Jobs
+from services.store.job.transitions import Status
 from services.trajectories import streams
 from services.trajectories.codec import encode, ints
 from services.trajectories.dead_letters import DeadLetters

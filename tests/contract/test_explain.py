@@ -12,12 +12,12 @@ import pytest
 from typer.testing import CliRunner
 
 from services.cli.main import app
-from services.layout import Layout
+from services.disk.layout import Layout
 from services.store.client import Client
-from services.store.steps import Steps
+from services.store.job.steps import Steps
 from services.trajectories.tallies import Tallies
 
-TRACES = Path(__file__).parents[1] / "unit" / "observability" / "traces"
+TRACES = Path(__file__).parents[1] / "unit" / "drift" / "traces"
 
 
 @pytest.fixture

@@ -12,17 +12,17 @@ import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from services.files import append_line, write_atomic
-from services.layout import Layout
+from services.disk.files import append_line, write_atomic
+from services.disk.layout import Layout
 from services.observability.metrics import METRICS
 from services.store import keys
 from services.store.client import Client
-from services.store.events import Events
-from services.store.jobs import Jobs
+from services.store.job.events import Events
+from services.store.job.jobs import Jobs
+from services.store.job.registry import Registry, WorkerRecord
+from services.store.job.steps import Checkpoints, Evaluations, Steps
+from services.store.job.transitions import Status
 from services.store.nodes import Nodes
-from services.store.registry import Registry, WorkerRecord
-from services.store.steps import Checkpoints, Evaluations, Steps
-from services.store.transitions import Status
 from services.trajectories.progress import Progress
 from services.trajectories.tallies import Tallies
 

@@ -9,12 +9,12 @@ import httpx
 import openai
 import pytest
 
-from services.spec import LearnerSpec
+from services.job.spec import LearnerSpec
 from services.store.client import Client
-from services.store.events import Events
-from services.store.jobs import JobError, Jobs
-from services.store.steps import Checkpoints
-from services.store.transitions import Status
+from services.store.job.events import Events
+from services.store.job.jobs import JobError, Jobs
+from services.store.job.steps import Checkpoints
+from services.store.job.transitions import Status
 
 Create = Callable[..., str]
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from services.layout import Layout
+from services.disk.layout import Layout
 from tests.support.learning import layout_with_model, sample_groups
 
 

@@ -18,13 +18,14 @@ import pytest
 
 from services.cli.backup import BackupExists, backup
 from services.cli.up.migrations import bring_up_to_date
-from services.files import whole_lines
-from services.layout import Layout
-from services.learner import checkpoint
-from services.learner.errors import JournalDamaged, WrongFolder
-from services.learner.journal import Journal, audit
+from services.disk.files import whole_lines
+from services.disk.layout import Layout
+from services.job.spec import JobSpec
+from services.journal.errors import JournalDamaged
+from services.journal.journal import Journal, audit
+from services.learner.errors import WrongFolder
 from services.learner.loop import Learner
-from services.spec import JobSpec
+from services.learner.recovery import checkpoint
 from services.store import keys
 from services.store.client import Client, connect
 from services.trajectories.ledger import Ledger

@@ -16,14 +16,14 @@ from benchmarks.drift_study.engines import NO_FAULT, Fault, StudyEngine
 from benchmarks.drift_study.feed import Feed
 from benchmarks.drift_study.stale import WORKER, StaleWorker
 from benchmarks.gate_study.sampler import Question
-from services.layout import Layout
-from services.learner.journal import Journal
+from services.disk.layout import Layout
+from services.drift.explain import explain
+from services.drift.findings import Surroundings
+from services.job.spec import JobSpec, RolloutSpec
+from services.journal.journal import Journal
 from services.learner.loop import Learner
-from services.observability.explain import explain
-from services.observability.findings import Surroundings
-from services.spec import JobSpec, RolloutSpec
 from services.store.client import Client
-from services.store.steps import Steps
+from services.store.job.steps import Steps
 from services.trajectories import streams
 from services.trajectories.codec import decode_group
 from services.trajectories.tallies import Tallies

@@ -21,9 +21,9 @@ from typing import Any, TypeVar
 import pytest
 import torch
 
+from services.job.spec import RolloutSpec
 from services.rollout.engine import Engine, LoadRefused, SampledCompletion, SampledGroup, SampleRequest
 from services.rollout.environment import engine_environment
-from services.spec import RolloutSpec
 from services.weights.canary import canary_tokens, check, compute
 from services.weights.file_store import publish, read_manifest
 from services.weights.fingerprint import write_hashed

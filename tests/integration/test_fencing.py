@@ -14,14 +14,15 @@ from typing import Any
 
 import pytest
 
-from services.layout import Layout
-from services.learner.errors import SequenceTaken
-from services.learner.journal import Journal, audit
+from services.disk.layout import Layout
+from services.job.spec import JobSpec
+from services.journal.errors import SequenceTaken
+from services.journal.journal import Journal, audit
 from services.learner.loop import Learner
-from services.spec import JobSpec
 from services.store import keys
 from services.store.client import Client, connect
-from services.trajectories.progress import Fenced, Progress
+from services.trajectories.outcomes import Fenced
+from services.trajectories.progress import Progress
 from services.weights.file_store import versions
 from tests.support.learning import assert_ledger, fill
 from tests.support.tiny import job_spec

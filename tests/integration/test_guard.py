@@ -8,20 +8,20 @@ from typing import Any
 
 import pytest
 
-from services.controller.capacity import capacity, paced
-from services.layout import Layout
-from services.learner import checkpoint
-from services.learner.journal import Journal, audit
+from services.controller.issuing.capacity import capacity, paced
+from services.disk.layout import Layout
+from services.job.guard_spec import GuardAction, GuardSpec
+from services.job.spec import JobSpec
+from services.journal.journal import Journal, audit
 from services.learner.loop import Learner
-from services.learner.replay import replay
-from services.learner.step import Trainer
-from services.observability.guard_spec import GuardAction, GuardSpec
-from services.spec import JobSpec
+from services.learner.model.trainer import Trainer
+from services.learner.recovery import checkpoint
+from services.learner.recovery.replay import replay
 from services.store.client import Client
-from services.store.events import Events
-from services.store.jobs import Jobs
-from services.store.steps import Steps
-from services.store.transitions import Status
+from services.store.job.events import Events
+from services.store.job.jobs import Jobs
+from services.store.job.steps import Steps
+from services.store.job.transitions import Status
 from services.trajectories.ledger import Ledger
 from services.trajectories.progress import Progress
 from tests.support.learning import exported, fill, put, renamed, same_bits

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from services.learner.journal import audit
+from services.job.spec import JobSpec
+from services.journal.journal import audit
 from services.learner.loop import Learner
-from services.spec import JobSpec
 from services.store.client import Client
 from tests.chaos.plan import Victim
 from tests.chaos.points import FOLDER, Points

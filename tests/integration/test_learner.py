@@ -12,15 +12,15 @@ from typing import Any
 import pytest
 import torch
 
-from services.files import whole_lines
-from services.layout import Layout
+from services.disk.files import whole_lines
+from services.disk.layout import Layout
+from services.journal.journal import audit
 from services.learner.errors import BatchTimeout, TrainingDiverged
-from services.learner.journal import audit
 from services.learner.loop import Learner
-from services.learner.step import Trainer
+from services.learner.model.trainer import Trainer
 from services.store import keys
 from services.store.client import Client
-from services.store.steps import Checkpoints, Steps
+from services.store.job.steps import Checkpoints, Steps
 from services.trajectories import streams
 from services.trajectories.ledger import Ledger
 from services.trajectories.progress import Progress
@@ -141,7 +141,7 @@ def test_non_finite_updates_are_skipped_counted_and_fail_the_job_in_the_end(
     spec = job_spec(max_skipped_updates=1)
     fill(client, spec, groups)
     monkeypatch.setattr(
-        "services.learner.policy.Policy.logprobs",
+        "services.learner.model.policy.Policy.logprobs",
         lambda self, batch, temperature, entropy=False: (
             self.model.lm_head.weight.sum() * float("nan") + batch.behaviour_logprobs,
             torch.zeros_like(batch.behaviour_logprobs),

@@ -11,19 +11,20 @@ from typing import Any
 import pytest
 import torch
 
-from services.controller.capacity import capacity
-from services.layout import Layout
-from services.learner import checkpoint
-from services.learner.books import Books
-from services.learner.errors import AttemptFailed, DiskFull, JournalDamaged, NoSuchCheckpoint, TooManySkips
-from services.learner.journal import Journal, audit
+from services.controller.issuing.capacity import capacity
+from services.disk.layout import Layout
+from services.job.spec import JobSpec
+from services.journal.errors import JournalDamaged
+from services.journal.journal import Journal, audit
+from services.learner.errors import AttemptFailed, DiskFull, NoSuchCheckpoint, TooManySkips
 from services.learner.loop import Learner
-from services.learner.retention import Retention
-from services.learner.step import Trainer
-from services.spec import JobSpec
+from services.learner.model.trainer import Trainer
+from services.learner.recovery import checkpoint
+from services.learner.recovery.books import Books
+from services.learner.recovery.retention import Retention
 from services.store.client import Client
-from services.store.events import Events
-from services.store.steps import Checkpoints, Steps
+from services.store.job.events import Events
+from services.store.job.steps import Checkpoints, Steps
 from services.trajectories.ledger import Ledger
 from services.trajectories.progress import Progress
 from services.trajectories.tallies import Tallies

@@ -15,11 +15,11 @@ import pytest
 from typer.testing import CliRunner
 
 from services.cli.main import app
-from services.layout import Layout
-from services.learner.journal import Header, Journal
+from services.disk.layout import Layout
+from services.journal.journal import Header, Journal
+from services.journal.record import pack
 from services.learner.loop import Learner
-from services.learner.record import pack
-from services.learner.replay import CannotReplay, replay
+from services.learner.recovery.replay import CannotReplay, replay
 from services.store.client import connect
 from tests.support.learning import fill, layout_with_model, sample_groups
 from tests.support.tiny import job_spec

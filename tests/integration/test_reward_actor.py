@@ -12,11 +12,11 @@ import pytest
 import ray
 from tokenizers import Tokenizer, models
 
-from services.layout import Layout
+from services.disk.layout import Layout
+from services.job.spec import JobSpec, LearnerSpec, RewardSpec, RolloutSpec
 from services.reward.actor import RewardActor
-from services.spec import JobSpec, LearnerSpec, RewardSpec, RolloutSpec
 from services.store.client import Client
-from services.store.registry import Registry
+from services.store.job.registry import Registry
 
 JOB = "ftjob-actor"
 GRADER = {"type": "regex_match", "name": "any", "input": "{{sample.output_text}}", "pattern": "."}

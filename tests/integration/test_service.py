@@ -9,7 +9,7 @@ from typing import Any
 import psutil
 import pytest
 
-from services.learner.journal import audit
+from services.journal.journal import audit
 from tests.support.service import RunningService, kill, wait_until
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(420)]

@@ -12,14 +12,14 @@ from typing import Any
 
 import pytest
 
-from services.layout import Layout
-from services.learner import sinks as sinks_module
+from services.disk.layout import Layout
+from services.job.spec import JobSpec, SinksSpec, WandbSpec
 from services.learner.loop import Learner
-from services.learner.sinks import Sinks, figures_of
-from services.spec import JobSpec, SinksSpec, WandbSpec
+from services.learner.reports import sinks as sinks_module
+from services.learner.reports.sinks import Sinks, figures_of
 from services.store.client import Client
-from services.store.events import Events
-from services.store.steps import Steps
+from services.store.job.events import Events
+from services.store.job.steps import Steps
 from tests.support.learning import fill, renamed
 from tests.support.tiny import job_spec
 
@@ -138,7 +138,7 @@ def test_a_sink_that_fails_is_told_of_once_and_ends_no_job(
     def full(self: Any, step: int, figures: Any) -> None:
         raise OSError("no space left")
 
-    monkeypatch.setattr("services.learner.tensorboard_sink.TensorBoardSink.write", full)
+    monkeypatch.setattr("services.learner.reports.tensorboard_sink.TensorBoardSink.write", full)
     spec = spec_with("ftjob-full")
     fill(client, spec, groups[:6])
     assert Learner(spec, client, layout).run() == "finished"
@@ -159,7 +159,7 @@ def test_a_library_that_is_not_installed_is_a_warning(tmp_path: Path, monkeypatc
 def test_a_sink_that_hangs_stalls_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     released = threading.Event()
     monkeypatch.setattr(
-        "services.learner.tensorboard_sink.TensorBoardSink.write", lambda self, step, figures: released.wait(60)
+        "services.learner.reports.tensorboard_sink.TensorBoardSink.write", lambda self, step, figures: released.wait(60)
     )
     monkeypatch.setattr(sinks_module, "QUEUED_RECORDS", 4)
     warnings: list[str] = []

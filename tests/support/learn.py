@@ -5,9 +5,9 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from services.layout import Layout
+from services.disk.layout import Layout
+from services.job.spec import JobSpec
 from services.learner.loop import Learner
-from services.spec import JobSpec
 from services.store.client import connect
 
 if __name__ == "__main__":

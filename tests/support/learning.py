@@ -8,8 +8,8 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file
 
-from services.layout import Layout
-from services.spec import JobSpec
+from services.disk.layout import Layout
+from services.job.spec import JobSpec
 from services.store import keys
 from services.store.client import Client
 from services.trajectories import streams

@@ -47,7 +47,7 @@ def listening() -> list[str]:
 
 
 async def start_engine(folder: Path) -> list[str]:
-    from services.spec import RolloutSpec
+    from services.job.spec import RolloutSpec
 
     rollout = RolloutSpec(group_size=2, max_tokens=8, max_prompt_tokens=8, kv_cache_bytes=32 * 2**20)
     from services.rollout.environment import engine_environment

@@ -16,7 +16,7 @@ import psutil
 import yaml
 from openai import APIConnectionError, InternalServerError, OpenAI
 
-from services.layout import Layout
+from services.disk.layout import Layout
 
 
 class RunningService:

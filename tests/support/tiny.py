@@ -8,10 +8,10 @@ from typing import Any
 
 import torch
 
-from services.layout import Layout
-from services.spec import JobSpec, LearnerSpec, RewardSpec, RolloutSpec
+from services.disk.layout import Layout
+from services.job.spec import JobSpec, LearnerSpec, RewardSpec, RolloutSpec
 from services.store.client import Client
-from services.store.jobs import JobRecord, Jobs
+from services.store.job.jobs import JobRecord, Jobs
 from services.trajectories.codec import encode, floats, ints, mask
 from sspo_proto.trajectory_pb2 import Group, PromptTask, Reward, Sampling, Trajectory, VersionSpan
 

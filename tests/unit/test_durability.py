@@ -15,13 +15,13 @@ from typing import Any
 import pytest
 import torch
 
-from services import folder_version
-from services.files import remove_folder, replace_folder
-from services.layout import Layout
-from services.learner import checkpoint
-from services.learner.checkpoint import Snapshot, TrainingState
+from services.disk import folder_version
+from services.disk.files import remove_folder, replace_folder
+from services.disk.layout import Layout
+from services.journal.journal import Draft, Journal
 from services.learner.errors import LearnerError
-from services.learner.journal import Draft, Journal
+from services.learner.recovery import checkpoint
+from services.learner.recovery.checkpoint import Snapshot, TrainingState
 from services.store.client import Client
 from services.store.files import Files
 from services.weights.file_store import VersionGone, publish, read_manifest, version_folder

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from deploy.monitoring.alerts.alert import Alert
 from deploy.monitoring.alerts.phrases import AT_WORK, JOB, STEP, counted, mean, share
-from services.observability import thresholds
+from services.drift import thresholds
+from services.job import guard_spec
 
 STALE = counted("sspo_groups_dropped_total", "15m", 'reason="stale"')
 
@@ -39,7 +40,7 @@ ALERTS = (
         severity="warning",
         measured=mean("sspo_is_tokens_outside_band_ratio"),
         comparison=">",
-        threshold=thresholds.OUTSIDE_BAND.enter,
+        threshold=guard_spec.OUTSIDE_BAND.enter,
         when=AT_WORK,
         lasting="5m",
         summary=f"{JOB} trains mostly on tokens that its policy would not sample any more",
@@ -50,7 +51,7 @@ ALERTS = (
         severity="warning",
         measured=mean("sspo_kl_behaviour_k3"),
         comparison=">",
-        threshold=thresholds.KL_K3.enter,
+        threshold=guard_spec.KL_K3.enter,
         when=AT_WORK,
         lasting="5m",
         summary=f"{JOB}: policy and samples are far apart",
@@ -61,7 +62,7 @@ ALERTS = (
         severity="warning",
         measured=mean("sspo_is_effective_sample_size_ratio"),
         comparison="<",
-        threshold=thresholds.ESS_TOKEN.enter,
+        threshold=guard_spec.ESS_TOKEN.enter,
         when=AT_WORK,
         lasting="5m",
         summary=f"{JOB} learns from a small part of its tokens",
@@ -72,7 +73,7 @@ ALERTS = (
         severity="warning",
         measured=mean("sspo_seq_is_effective_sample_size_ratio"),
         comparison="<",
-        threshold=thresholds.ESS_SEQUENCE.enter,
+        threshold=guard_spec.ESS_SEQUENCE.enter,
         when=AT_WORK,
         lasting="5m",
         summary=f"{JOB} learns from a small part of its sequences",
@@ -94,7 +95,7 @@ ALERTS = (
         severity="warning",
         measured=mean("sspo_engine_mismatch_kl_k3"),
         comparison=">",
-        threshold=thresholds.MISMATCH_KL_K3.enter,
+        threshold=guard_spec.MISMATCH_KL_K3.enter,
         when=AT_WORK,
         lasting="5m",
         summary=f"{JOB}: the engine samples from another distribution than the learner computes",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from deploy.monitoring.alerts.alert import Alert
 from deploy.monitoring.alerts.phrases import AT_WORK, JOB, TIME, WANTED, counted
 from deploy.monitoring.promql import STEP_INTERVAL
-from services.observability import thresholds
+from services.drift import thresholds
 
 USUAL_STEP = f"clamp(quantile_over_time(0.5, {STEP_INTERVAL}[1d]), 60, 3600)"
 """The median of a day. Ten times its lower bound is time enough for a restart; the upper one keeps a job that was

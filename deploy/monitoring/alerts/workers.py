@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from deploy.monitoring.alerts.alert import Alert
 from deploy.monitoring.alerts.phrases import AT_WORK, JOB, counted, share
-from services.observability import thresholds
+from services.drift import thresholds
 
 
 def absent(kind: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from deploy.monitoring.model import AMBER, GREEN, RED, Annotation, Limits, Query, Variable
-from services.observability.thresholds import Threshold
+from services.job.guard_spec import Limit
 
 JOBS = Variable("job", "Job", "label_values(sspo_learner_step, job_id)", several=True, newest_first=True)
 ONE_JOB = Variable("job", "Job", "label_values(sspo_learner_step, job_id)", newest_first=True)
@@ -67,11 +67,11 @@ def figures(**names: str) -> tuple[Query, ...]:
     return tuple(Query(f"{name}{{@}}", f"{legend} {{{{job_id}}}}") for legend, name in names.items())
 
 
-def high(at: Threshold) -> Limits:
+def high(at: Limit) -> Limits:
     """Limits of a figure that is bad when high."""
     return (at.leave, AMBER), (at.enter, RED)
 
 
-def low(at: Threshold) -> Limits:
+def low(at: Limit) -> Limits:
     """Limits of a figure that is bad when low; red below them."""
     return (at.enter, AMBER), (at.leave, GREEN)

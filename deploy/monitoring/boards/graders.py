@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from deploy.monitoring.boards.common import ANNOTATIONS, JOBS, heat, quantiles, rate, share, total
 from deploy.monitoring.model import AMBER, RED, Dashboard, Panel, Query, Row
-from services.observability import thresholds
+from services.drift import thresholds
 
 REWARDS = Row(
     "What they say",

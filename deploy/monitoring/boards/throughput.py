@@ -5,7 +5,7 @@ from __future__ import annotations
 from deploy.monitoring.boards.common import ANNOTATIONS, JOBS, quantiles, rate, total
 from deploy.monitoring.model import RED, Dashboard, Panel, Query, Row
 from deploy.monitoring.promql import STEP_INTERVAL
-from services.observability import thresholds
+from services.drift import thresholds
 
 WASTED = (
     f"({rate('sspo_tokens_wasted_total')}) "

@@ -13,7 +13,7 @@ from services.api.dependencies import Service, Svc
 from services.api.errors import ApiError, bad_request
 from services.api.schemas import UploadOptions
 from services.api.views import file_view, page
-from services.store.transitions import FINAL
+from services.store.job.transitions import FINAL
 
 UPLOAD_PATH = "/v1/files"
 CHUNK_BYTES = 1 << 20

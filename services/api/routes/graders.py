@@ -9,9 +9,9 @@ from fastapi.responses import JSONResponse
 
 from services.api.bodies import JsonBody, parse
 from services.api.dependencies import Service, Svc
-from services.api.grading import ask_grader
+from services.api.jobs.grading import ask_grader
 from services.api.schemas import RunGrader, ValidateGrader
-from services.graders import parse_grader
+from services.job.graders import parse_grader
 from services.store.grader_requests import RequestKind
 
 router = APIRouter(prefix="/v1/fine_tuning/alpha/graders", tags=["graders"])

@@ -10,16 +10,16 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Request
 
 from services.api.bodies import JsonBody
-from services.api.create import Known, build, with_id
 from services.api.dependencies import Service, Svc
 from services.api.errors import bad_request
-from services.api.grading import try_grader
-from services.api.repeats import job_id_for
+from services.api.jobs.create import Known, build, with_id
+from services.api.jobs.grading import try_grader
+from services.api.jobs.repeats import job_id_for
 from services.api.views import checkpoint_prefix, checkpoint_view, event_view, job_view, page
-from services.datasets import count_rows
+from services.job.datasets import count_rows
 from services.store.files import StoredFileNotFound
 from services.store.index import new_id
-from services.store.transitions import CANCEL, PAUSE, RESUME, Action
+from services.store.job.transitions import CANCEL, PAUSE, RESUME, Action
 
 BY = "api"
 _METADATA = re.compile(r"metadata\[(.+)\]")

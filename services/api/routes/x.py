@@ -15,12 +15,12 @@ from fastapi.responses import StreamingResponse
 
 from services.api.bodies import JsonBody, parse
 from services.api.dependencies import Service, Svc
-from services.api.explanation import explanation
-from services.api.looks import gate_of, samples_of
+from services.api.jobs.explanation import explanation
+from services.api.jobs.looks import gate_of, samples_of
 from services.api.schemas import Scale
 from services.api.views import event_view, ledger_view, page, streams_view, worker_view
-from services.store.operations import ScaledKind
-from services.store.transitions import ENDED
+from services.store.job.operations import ScaledKind
+from services.store.job.transitions import ENDED
 from services.trajectories.stream_stats import stream_stats
 
 BY = "api"

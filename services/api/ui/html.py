@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from html import escape
 
-from services.store.transitions import Status
+from services.store.job.transitions import Status
 
 STATUS_LOOKS: dict[Status, str] = {
     Status.RUNNING: "live",

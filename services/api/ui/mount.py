@@ -22,7 +22,7 @@ from services.api.ui.pages.job import JobPage, missing_page
 from services.api.ui.pages.jobs import jobs_page
 from services.api.ui.session import Guard, Sessions
 from services.api.ui.watch import Watches
-from services.store.jobs import JobNotFound
+from services.store.job.jobs import JobNotFound
 
 PATH = "/ui"
 RECONNECT_SECONDS = 10.0

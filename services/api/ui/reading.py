@@ -13,16 +13,16 @@ from dataclasses import dataclass
 from typing import Any
 
 from services.api.dependencies import Service
-from services.api.explanation import LOOK_BACK_STEPS, surroundings
-from services.api.looks import gate_of
+from services.api.jobs.explanation import LOOK_BACK_STEPS, surroundings
+from services.api.jobs.looks import gate_of
 from services.api.ui.series import Series
-from services.files import whole_lines
-from services.observability.explain import WINDOW_STEPS, explain
-from services.observability.findings import Finding
-from services.store.events import Event
-from services.store.jobs import JobRecord
-from services.store.registry import WorkerRecord
-from services.store.transitions import ENDED, Status
+from services.disk.files import whole_lines
+from services.drift.explain import WINDOW_STEPS, explain
+from services.drift.findings import Finding
+from services.store.job.events import Event
+from services.store.job.jobs import JobRecord
+from services.store.job.registry import WorkerRecord
+from services.store.job.transitions import ENDED, Status
 from services.trajectories.ledger import LedgerSnapshot
 from services.trajectories.progress import ProgressRecord
 from services.trajectories.stream_stats import StreamStats, stream_stats

@@ -16,7 +16,7 @@ import structlog
 from services.api.dependencies import Service
 from services.api.ui.reading import JobLook, JobReading, JobsLook, JobsReading
 from services.store.client import StoreError
-from services.store.jobs import JobNotFound
+from services.store.job.jobs import JobNotFound
 
 log = structlog.get_logger()
 

@@ -14,8 +14,8 @@ from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
 
-from services.datasets import Row, iter_rows
-from services.spec import RolloutSpec, derived_seed
+from services.job.datasets import Row, iter_rows
+from services.job.spec import RolloutSpec, derived_seed
 
 MAX_TOKENS = 8
 
@@ -31,7 +31,7 @@ class Accuracy:
 
 def measure(folder: Path, rows: list[Row], seed: int) -> Accuracy:
     """Ask every row once at temperature 1 and once greedily."""
-    from services.controller.prompts import PromptEncoder
+    from services.controller.issuing.prompts import PromptEncoder
     from services.reward.tokens import CompletionDecoder
     from services.rollout.vllm_offline import OfflineSampler
     from services.trajectories.codec import ints

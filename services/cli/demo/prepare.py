@@ -17,7 +17,7 @@ import yaml
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from services.cli.demo.sums import split, write_rows
-from services.layout import Layout
+from services.disk.layout import Layout
 
 MODEL = "sspo-demo"
 STEPS = 260

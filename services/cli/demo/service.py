@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from services.layout import Layout
+from services.disk.layout import Layout
 
 READY_SECONDS = 180.0
 FOLDER_CHECK_SECONDS = 2.0

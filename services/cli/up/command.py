@@ -18,9 +18,9 @@ from services.cli.up.parts import Addresses, PortTaken, parts, prepare
 from services.cli.up.processes import become_subreaper, end, leftovers
 from services.cli.up.shared_memory import collect, recorded
 from services.cli.up.supervisor import PartDidNotStart, Supervisor
-from services.files import make_folder
-from services.folder_version import SCHEMA_VERSION, FolderRefused
-from services.layout import Layout
+from services.disk.files import make_folder
+from services.disk.folder_version import SCHEMA_VERSION, FolderRefused
+from services.disk.layout import Layout
 from services.observability.logs import configure
 from services.store import keys
 from services.store.client import StoreError, connect

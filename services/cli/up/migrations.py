@@ -15,11 +15,11 @@ from typing import Any
 
 import structlog
 
-from services.files import durable, fsync, make_folder, move, write_atomic, write_durable
-from services.folder_version import SCHEMA_VERSION, read, refuse_newer, write
-from services.layout import JobFolder, Layout
+from services.disk.files import durable, fsync, make_folder, move, write_atomic, write_durable
+from services.disk.folder_version import SCHEMA_VERSION, read, refuse_newer, write
+from services.disk.layout import JobFolder, Layout
 from services.store.client import Client
-from services.store.jobs import Jobs
+from services.store.job.jobs import Jobs
 
 log = structlog.get_logger()
 
@@ -78,9 +78,9 @@ def _migrate_journal(job: JobFolder) -> None:
 
 
 def _rewrite(source: Path, target: Path) -> None:
-    from services.learner.journal import Journal
-    from services.learner.record import SCHEMA_VERSION as RECORD_VERSION
-    from services.learner.record import Header, pack, payload_hash
+    from services.journal.journal import Journal
+    from services.journal.record import SCHEMA_VERSION as RECORD_VERSION
+    from services.journal.record import Header, pack, payload_hash
 
     previous, count = "", 0
     for fields, groups in _old_records(source):

@@ -15,8 +15,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from services.files import make_folder, write_atomic
-from services.layout import Layout
+from services.disk.files import make_folder, write_atomic
+from services.disk.layout import Layout
 from services.store.client import StoreError, connect
 
 OBJECT_STORE_BYTES = 100 * 2**20

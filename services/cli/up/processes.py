@@ -16,7 +16,7 @@ from pathlib import Path
 
 import psutil
 
-from services.files import write_atomic
+from services.disk.files import write_atomic
 
 PR_SET_CHILD_SUBREAPER = 36
 

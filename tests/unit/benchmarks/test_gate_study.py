@@ -17,7 +17,7 @@ from benchmarks.gate_study.drift import SETTINGS, VOCAB, Drift, Sample
 from benchmarks.gate_study.runs import FINAL_SEEDS, FINALISTS, SCREENED, finalists, second_round
 from benchmarks.gate_study.simulated import UNBIASED, gradient, weights
 from benchmarks.gate_study.tables import FINAL_CELLS, SCREEN_CELLS
-from services.spec import objective_config
+from services.job.spec import objective_config
 from services.trajectories.codec import decode_group, encode
 
 

@@ -14,13 +14,13 @@ from services.controller import loop as loop_module
 from services.controller.job import JobReconciler
 from services.controller.loop import Controller
 from services.controller.waiting import stage_of
-from services.layout import Layout
+from services.disk.layout import Layout
 from services.store import keys
 from services.store.client import Client
-from services.store.events import Events
-from services.store.jobs import JobError, JobRecord, Jobs
-from services.store.registry import WorkerRecord, WorkerState
-from services.store.transitions import CANCEL, Status
+from services.store.job.events import Events
+from services.store.job.jobs import JobError, JobRecord, Jobs
+from services.store.job.registry import WorkerRecord, WorkerState
+from services.store.job.transitions import CANCEL, Status
 from services.trajectories import streams
 from services.trajectories.ledger import LedgerSnapshot
 from services.trajectories.progress import Progress, ProgressRecord

@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 
 from services.controller.results import register_results
-from services.layout import Layout
+from services.disk.layout import Layout
 from services.store.client import Client
 from services.store.files import Files
-from services.store.jobs import JobRecord, Jobs
-from services.store.steps import KEPT, Steps
-from services.store.transitions import Status
+from services.store.job.jobs import JobRecord, Jobs
+from services.store.job.steps import KEPT, Steps
+from services.store.job.transitions import Status
 from tests.support.tiny import create_job, job_spec
 
 JOB = "ftjob-1"

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from services.controller.validation import InvalidGrader, validate_files
-from services.layout import Layout
+from services.disk.layout import Layout
 from tests.support.tiny import job_spec
 
 REGEX = {"type": "regex_match", "name": "g", "input": "{{ sample.output_text }}"}

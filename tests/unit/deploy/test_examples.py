@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from services.api.create import Known, build
+from services.api.jobs.create import Known, build
 from services.cli import job_file
-from services.datasets import count_rows, validate_rows
-from services.graders import parse_grader
+from services.job.datasets import count_rows, validate_rows
+from services.job.graders import parse_grader
 
 from .documents import DEPLOY
 

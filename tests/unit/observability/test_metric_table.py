@@ -29,7 +29,7 @@ def test_a_metric_follows_the_conventions(metric: Metric) -> None:
 def test_drift_figures_exist() -> None:
     import torch
 
-    from services.learner.figures import DriftTable
+    from services.learner.model.drift_table import DriftTable
     from sspo_core import OBJECTIVES, LossInputs, policy_loss
 
     z, ones = torch.tensor([[0.1, -0.2], [0.0, 0.3]]), torch.ones(2, 2)

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
-from services.layout import Layout
-from services.spec import JobSpec, LearnerSpec, RewardSpec, RolloutSpec
+from services.disk.layout import Layout
+from services.job.spec import JobSpec, LearnerSpec, RewardSpec, RolloutSpec
 from services.trajectories.codec import SCHEMA_VERSION, floats, ints, mask
 from sspo_proto.trajectory_pb2 import Group, PromptTask, Sampling, Trajectory, VersionSpan
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from services.graders import TemplateError, parse_grader
+from services.job.graders import TemplateError, parse_grader
 from services.reward.graders import GraderResult, grade
 
 

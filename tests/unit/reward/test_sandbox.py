@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from services.graders import GraderError
+from services.job.graders import GraderError
 from services.reward import sandbox
 from services.reward.errors import GraderCrashed, GraderRefused, GraderTimeout, GraderUnavailable
 from services.reward.sandbox import GraderProcess

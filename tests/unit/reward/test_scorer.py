@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
-from services.layout import Layout
+from services.disk.layout import Layout
+from services.job.spec import JobSpec
 from services.reward import sandbox, scorer
 from services.reward.scorer import Scored, Scorer
 from services.reward.tokens import CompletionDecoder
-from services.spec import JobSpec
 from services.trajectories.codec import decode_group, encode
-from services.trajectories.ledger import DropReason
+from services.trajectories.outcomes import DropReason
 from services.trajectories.streams import POISON_DEATHS, Entry
 from sspo_proto.trajectory_pb2 import Failure, Group
 from tests.support.counted import Counted

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from services.layout import Layout
+from services.disk.layout import Layout
 from services.reward.tokens import CompletionDecoder
 from services.trajectories.codec import MalformedMessage, ints, read_ints
 from sspo_proto.trajectory_pb2 import Group, Trajectory

@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 
-from services.layout import Layout, UnknownModel
+from services.disk.layout import Layout, UnknownModel
+from services.job.spec import JobSpec
 from services.reward import sandbox, worker
 from services.reward.worker import EVALUATION_EVERY, RewardWorker
-from services.spec import JobSpec
 from services.store import keys
 from services.store.client import Client
-from services.store.registry import Registry
+from services.store.job.registry import Registry
 from services.trajectories import streams
 from services.trajectories.codec import decode_group, encode
 from services.trajectories.streams import DEAD, EVAL_SCORED, EVAL_TRAJECTORIES, SCORED, TRAJECTORIES, Stage

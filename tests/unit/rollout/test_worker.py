@@ -14,15 +14,15 @@ from typing import Any
 import pytest
 import torch
 
+from services.job.spec import JobSpec
 from services.rollout import worker as worker_module
 from services.rollout.engine import EngineBroken, LoadRefused
 from services.rollout.weights import CanaryFailed
 from services.rollout.worker import NoWeights, RolloutWorker
-from services.spec import JobSpec
 from services.store import keys
 from services.store.client import Client
-from services.store.events import Events
-from services.store.registry import Registry, WorkerRecord
+from services.store.job.events import Events
+from services.store.job.registry import Registry, WorkerRecord
 from services.trajectories import streams
 from services.trajectories.codec import decode_group, encode, ints
 from services.trajectories.progress import Progress

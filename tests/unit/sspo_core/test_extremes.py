@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from sspo_core.config import OBJECTIVES, CorrectionConfig
-from sspo_core.diagnostics import RatioDiagnostics
+from sspo_core.diagnostics.ratio_diagnostics import RatioDiagnostics
 from sspo_core.losses import policy_loss
 from sspo_core.types import LossInputs
 from tests.unit.sspo_core.batches import Batch, batch

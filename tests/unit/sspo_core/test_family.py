@@ -13,10 +13,10 @@ from torch import Tensor
 
 from sspo_core.advantages import group_advantages
 from sspo_core.config import OBJECTIVES, GMPOConfig, GRPOConfig, GSPOConfig, PowerMeanConfig, SORLConfig, VESPOConfig
-from sspo_core.diagnostics import RatioDiagnostics
+from sspo_core.diagnostics.ratio_diagnostics import RatioDiagnostics
 from sspo_core.losses import policy_loss
-from sspo_core.means import Power
-from sspo_core.trust_regions import GammaKernel
+from sspo_core.objectives.means import Power
+from sspo_core.objectives.trust_regions import GammaKernel
 from sspo_core.types import LossInputs
 from tests.unit.sspo_core.batches import MODEST, Batch, batch, evaluate, weights
 

@@ -26,7 +26,7 @@ from sspo_core.config import (
     SSPOConfig,
 )
 from sspo_core.losses import policy_loss
-from sspo_core.ratios import log_ratios
+from sspo_core.objectives.ratios import log_ratios
 from sspo_core.types import Denominators, LossInputs, LossOutputs
 from tests.unit.sspo_core.batches import MODEST, Batch, batch, evaluate
 

@@ -13,8 +13,8 @@ from pydantic import TypeAdapter
 
 import sspo_core
 from sspo_core.config import GATES_OFF_ONE, OBJECTIVES, GateName
-from sspo_core.corrections import SHARED_RATIOS
-from sspo_core.objectives import compose
+from sspo_core.objectives.corrections import SHARED_RATIOS
+from sspo_core.objectives.objectives import compose
 
 NAMES = ["sspo", "sapo", "gmpo", "gspo", "gspo_token", "grpo", "dr_grpo", "dapo", "ppo", "cispo", "vespo", "power_mean"]
 NAMES += ["sorl", "lad", "flowrl", "rloo", "reinforce", "reinforce_pp"]
@@ -156,7 +156,7 @@ def loaded_after(statement: str) -> set[str]:
 
 
 @pytest.mark.parametrize(
-    "statement", ["import sspo_core.config", "from sspo_core import OBJECTIVES", "import sspo_core.figures"]
+    "statement", ["import sspo_core.config", "from sspo_core import OBJECTIVES", "import sspo_core.diagnostics.figures"]
 )
 def test_configs_and_figures_load_no_torch(statement: str) -> None:
     modules = loaded_after(statement)

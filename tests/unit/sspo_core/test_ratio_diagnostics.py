@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sspo_core.config import GMPOConfig, GRPOConfig, GSPOConfig, SAPOConfig, SSPOConfig
-from sspo_core.diagnostics import RatioDiagnostics
-from sspo_core.figures import HISTOGRAMS, LARGEST, LOG_RATIO_BUCKETS, RATIO_BUCKETS, SMALLEST, SUMS
+from sspo_core.diagnostics.figures import HISTOGRAMS, LARGEST, LOG_RATIO_BUCKETS, RATIO_BUCKETS, SMALLEST, SUMS
+from sspo_core.diagnostics.ratio_diagnostics import RatioDiagnostics
 from sspo_core.losses import policy_loss
 from sspo_core.types import LossInputs, LossOutputs
 from tests.unit.sspo_core.batches import MODEST, Batch, batch

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from services.spec import JobSpec, LearnerSpec, RewardSpec, RolloutSpec
-from services.store.jobs import JobRecord
+from services.job.spec import JobSpec, LearnerSpec, RewardSpec, RolloutSpec
+from services.store.job.jobs import JobRecord
 
 MakeRecord = Callable[..., JobRecord]
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from services.layout import Layout
+from services.disk.layout import Layout
 from services.store.client import Client
 from services.store.files import Files, StoredFileNotFound
 

@@ -9,8 +9,8 @@ import pytest
 from services.store import keys
 from services.store.client import Client
 from services.store.index import UnknownCursor
-from services.store.jobs import JobNotFound, Jobs
-from services.store.transitions import IllegalTransition, Status
+from services.store.job.jobs import JobNotFound, Jobs
+from services.store.job.transitions import IllegalTransition, Status
 from services.trajectories import letters, streams
 from services.trajectories.codec import encode, floats, ints
 from services.trajectories.dead_letters import DeadLetters, LetterNotFound, NotRequeueable

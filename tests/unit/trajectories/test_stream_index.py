@@ -18,7 +18,8 @@ from services.store.client import Client, connect
 from services.trajectories import streams
 from services.trajectories.codec import MAX_MESSAGE_BYTES, OversizedMessage
 from services.trajectories.dead_letters import DeadLetters
-from services.trajectories.ledger import DropReason, Ledger
+from services.trajectories.ledger import Ledger
+from services.trajectories.outcomes import DropReason
 from services.trajectories.progress import Progress
 from services.trajectories.streams import DEAD, PROMPTS, SCORED, TRAINING_STREAMS, TRAJECTORIES, Entry, Stage
 from services.trajectories.tallies import Tallies

@@ -12,7 +12,8 @@ from services.store import keys
 from services.store.client import Client, connect
 from services.trajectories import streams
 from services.trajectories.ledger import Ledger
-from services.trajectories.progress import Fenced, Progress
+from services.trajectories.outcomes import Fenced
+from services.trajectories.progress import Progress
 from services.trajectories.streams import PROMPTS, SCORED, TRAJECTORIES, Stage
 from services.trajectories.tallies import Tallies
 

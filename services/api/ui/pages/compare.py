@@ -20,7 +20,7 @@ from services.api.ui.reading import JobLook
 from services.api.ui.series import Points, thin
 from services.api.ui.watch import Watches
 from services.api.ui.words import count, number
-from services.store.jobs import JobRecord
+from services.store.job.jobs import JobRecord
 
 MOST_JOBS = 6
 OFFERED_JOBS = 200

@@ -10,7 +10,7 @@ from services.api.ui.html import Markup, empty, progress_bar, safe, status_mark,
 from services.api.ui.reading import SHOWN_JOBS, JobRow, JobsLook
 from services.api.ui.watch import Watches
 from services.api.ui.words import NOTHING, clock, count, number, since
-from services.store.transitions import ENDED, WAITS_FOR
+from services.store.job.transitions import ENDED, WAITS_FOR
 
 HEADS = ("job", "status", "waits for", "step", "reward", "ESS", "rollout workers", "reward workers", "created")
 NONE_YET = "No job yet. Submit one with the openai SDK, curl or `sspo job submit`: the README shows how."

@@ -11,9 +11,9 @@ from nicegui import ui
 from services.api.dependencies import Service
 from services.api.ui.reading import JobLook
 from services.store.client import StoreError
-from services.store.jobs import JobNotFound
-from services.store.operations import ScaledKind
-from services.store.transitions import CANCEL, PAUSE, RESUME, Action, IllegalTransition
+from services.store.job.jobs import JobNotFound
+from services.store.job.operations import ScaledKind
+from services.store.job.transitions import CANCEL, PAUSE, RESUME, Action, IllegalTransition
 
 BY = "dashboard"
 MOST_WORKERS = 256

@@ -9,10 +9,10 @@ from typing import Any
 from services.api.ui.html import LEVEL_LOOKS, STATE_LOOKS, Markup, empty, mark, note, safe, table
 from services.api.ui.reading import JobLook
 from services.api.ui.words import NOTHING, clock, count, number, seconds, since, size
-from services.observability.findings import Finding
-from services.observability.guard_spec import LOW_IS_BAD, GuardFigure
-from services.store.events import Event
-from services.store.transitions import WAITS_FOR
+from services.drift.findings import Finding
+from services.job.guard_spec import LOW_IS_BAD, GuardFigure
+from services.store.job.events import Event
+from services.store.job.transitions import WAITS_FOR
 
 LATE_HEARTBEAT_SECONDS = 30.0
 GUARDED: dict[GuardFigure, str] = {

@@ -12,9 +12,9 @@ from services.api.settings import Settings
 from services.api.ui import reading
 from services.api.ui.reading import JobReading, JobsReading
 from services.store.client import Client
-from services.store.jobs import JobNotFound, Jobs
-from services.store.steps import KEPT
-from services.store.transitions import Status
+from services.store.job.jobs import JobNotFound, Jobs
+from services.store.job.steps import KEPT
+from services.store.job.transitions import Status
 from tests.support.tiny import create_job, job_spec
 
 JOB = "ftjob-1"

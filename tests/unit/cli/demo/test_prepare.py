@@ -11,11 +11,11 @@ import yaml
 
 from services.cli.demo import starter
 from services.cli.demo.prepare import MODEL, STEPS, Prepared, job_body, prepare
-from services.controller.prompts import PromptEncoder
-from services.datasets import count_rows, iter_rows
-from services.graders import parse_grader
-from services.layout import Layout
-from services.spec import ExtensionSpec
+from services.controller.issuing.prompts import PromptEncoder
+from services.disk.layout import Layout
+from services.job.datasets import count_rows, iter_rows
+from services.job.graders import parse_grader
+from services.job.spec import ExtensionSpec
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from services.cli.demo.sums import Split, Sum, split, write_rows
-from services.datasets import iter_rows
+from services.job.datasets import iter_rows
 
 
 @pytest.fixture(scope="module")

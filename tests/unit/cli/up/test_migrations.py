@@ -15,11 +15,11 @@ from typer.testing import CliRunner
 
 from services.cli.main import app
 from services.cli.up.migrations import CannotMigrate, bring_up_to_date, write_missing_specs
-from services.folder_version import SCHEMA_VERSION, FolderRefused, read, refuse_newer
-from services.layout import Layout
-from services.learner.errors import JournalDamaged
-from services.learner.journal import Journal, audit
-from services.spec import JobSpec
+from services.disk.folder_version import SCHEMA_VERSION, FolderRefused, read, refuse_newer
+from services.disk.layout import Layout
+from services.job.spec import JobSpec
+from services.journal.errors import JournalDamaged
+from services.journal.journal import Journal, audit
 from services.store.client import Client
 from tests.support.interruption import interrupted_after
 from tests.support.tiny import create_job, job_spec

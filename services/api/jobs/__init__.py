@@ -1,0 +1,1 @@
+"""What routes do with jobs: creating, repeating, explaining, looking."""

@@ -1,0 +1,156 @@
+"""From a create request to a job, without I/O: what is known of models and files is handed in.
+
+Every refusal is a 400 that names the field. Precedence: `x_sspo`, then `method.reinforcement.hyperparameters`, then the
+defaults of `services.job.spec`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from pydantic import BaseModel
+
+from services.api.bodies import parse
+from services.api.errors import bad_request
+from services.api.schemas import RECORDED_ONLY, CreateJob, Hyperparameters
+from services.disk.layout import UnknownModel
+from services.job.graders import GraderError, parse_grader
+from services.job.spec import EvaluationSpec, ExtensionSpec, JobSpec, LearnerSpec, objective_config
+from services.store.job.jobs import JobRecord, WaitingFor
+from services.store.job.transitions import WAITS_FOR, Status
+
+HYPERPARAMETERS = "method.reinforcement.hyperparameters"
+GRADER = "method.reinforcement.grader"
+
+Spec = TypeVar("Spec", bound=BaseModel)
+
+
+@dataclass(frozen=True)
+class Known:
+    """What a request may refer to."""
+
+    find_model: Callable[[str], object]
+    """Raises UnknownModel."""
+    purpose_of: Callable[[str], str | None]
+    """Purpose of a file; None when it does not exist."""
+    rows_of: Callable[[str], int]
+    """Lines of a file."""
+    try_grader: Callable[[dict[str, Any]], None]
+    """Has the grader process look at a grader whose fields are right. Raises GraderError."""
+
+
+@dataclass(frozen=True)
+class Draft:
+    """A job ready to be stored, and what its owner should be told about it."""
+
+    record: JobRecord
+    warnings: tuple[str, ...]
+
+
+def build(body: dict[str, Any], known: Known, *, job_id: str, created_at: int, seed: int) -> Draft:
+    """The job that a request body asks for; `seed` is for one that names none. Raises ApiError."""
+    request = parse(CreateJob, body)
+    _check_references(request, known)
+    learner = _learner(request, known)
+    extension = request.x_sspo or ExtensionSpec()
+    spec = JobSpec(
+        job_id=job_id,
+        model=request.model,
+        training_file=request.training_file,
+        validation_file=request.validation_file,
+        seed=seed if request.seed is None else request.seed,
+        grader=request.method.reinforcement.grader,
+        objective=extension.objective,
+        rollout=extension.rollout,
+        learner=learner,
+        reward=extension.reward,
+        evaluation=_evaluation(request),
+        guard=extension.guard,
+        sinks=extension.sinks,
+        wandb=request.integrations[0].wandb if request.integrations else None,
+    )
+    record = JobRecord(
+        id=job_id,
+        created_at=created_at,
+        request=body,
+        spec=spec,
+        rollout_workers=spec.rollout.workers,
+        reward_workers=spec.reward.workers,
+        waiting_for=WaitingFor(what=WAITS_FOR[Status.VALIDATING_FILES] or "", since=created_at),
+    )
+    return Draft(record, _warnings(request))
+
+
+def with_id(record: JobRecord, job_id: str) -> JobRecord:
+    """The same job under another id."""
+    return record.model_copy(update={"id": job_id, "spec": record.spec.model_copy(update={"job_id": job_id})})
+
+
+def _check_references(request: CreateJob, known: Known) -> None:
+    try:
+        known.find_model(request.model)
+    except UnknownModel as error:
+        raise bad_request("model", str(error), "model_not_found") from error
+    _check_file(request.training_file, "training_file", known)
+    if request.validation_file is not None:
+        _check_file(request.validation_file, "validation_file", known)
+    try:
+        parse_grader(request.method.reinforcement.grader)
+        known.try_grader(request.method.reinforcement.grader)
+    except GraderError as error:
+        param = f"{GRADER}.{error.field}" if error.field else GRADER
+        raise bad_request(param, f"Invalid '{param}': {error.message}", "invalid_grader") from error
+
+
+def _check_file(file_id: str, param: str, known: Known) -> None:
+    purpose = known.purpose_of(file_id)
+    if purpose is None:
+        raise bad_request(param, f"Invalid '{param}': no file {file_id!r}", "file_not_found")
+    if purpose != "fine-tune":
+        raise bad_request(param, f"Invalid '{param}': file {file_id!r} has purpose {purpose!r}, not 'fine-tune'")
+
+
+def _learner(request: CreateJob, known: Known) -> LearnerSpec:
+    asked = request.method.reinforcement.hyperparameters or Hyperparameters()
+    given = request.x_sspo.learner if request.x_sspo else LearnerSpec()
+    rate = asked.learning_rate_multiplier
+    learner = _fill(
+        given,
+        advantage=objective_config((request.x_sspo or ExtensionSpec()).objective).advantage,
+        batch_size=asked.batch_size,
+        learning_rate=None if rate is None else rate * LearnerSpec().learning_rate,
+    )
+    if asked.n_epochs is None or "steps" in given.model_fields_set:
+        return learner
+    rows = known.rows_of(request.training_file)
+    if rows == 0:
+        raise bad_request("training_file", f"Invalid 'training_file': {request.training_file} has no rows")
+    return _fill(learner, steps=math.ceil(rows * asked.n_epochs / learner.batch_size))
+
+
+def _evaluation(request: CreateJob) -> EvaluationSpec | None:
+    extension = request.x_sspo or ExtensionSpec()
+    if request.validation_file is None:
+        if "evaluation" in extension.model_fields_set:
+            raise bad_request("x_sspo.evaluation", "Invalid 'x_sspo.evaluation': evaluation needs a validation_file")
+        return None
+    asked = request.method.reinforcement.hyperparameters or Hyperparameters()
+    return _fill(extension.evaluation, every=asked.eval_interval, samples=asked.eval_samples)
+
+
+def _fill(given: Spec, **values: Any) -> Spec:
+    """`given` with the values that are not None and that its author left open."""
+    open_values = {
+        name: value for name, value in values.items() if value is not None and name not in given.model_fields_set
+    }
+    return given.model_copy(update=open_values)
+
+
+def _warnings(request: CreateJob) -> tuple[str, ...]:
+    ignored = [name for name in RECORDED_ONLY if getattr(request, name)]
+    if request.method.reinforcement.response_format:
+        ignored.append("method.reinforcement.response_format")
+    return tuple(f"{name} is recorded, but nothing here acts on it" for name in ignored)

@@ -1,0 +1,1 @@
+"""What is handed to workers: prompts, how many of them, and evaluations."""

@@ -1,0 +1,79 @@
+"""How many groups may be issued now: pure arithmetic over steps and bytes, and nothing else paces the rollout workers.
+
+Queues are bounded by issuing less, never by trimming: what was issued is trained or dropped for a reason.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from services.job.spec import LearnerSpec, RolloutSpec
+
+TOKEN_BYTES = 9
+"""Of a completion token in a group: id and log-prob of 4 bytes, mask of 1."""
+
+
+@dataclass(frozen=True)
+class Queued:
+    """What the training streams hold."""
+
+    bytes: int = 0
+    """Payloads in prompts, trajectories and scored."""
+    unsampled: int = 0
+    """Groups whose completions are still to come: those in `prompts`, the ones being sampled among them."""
+    group_bytes: float = 0.0
+    """Expected bytes of a sampled group; 0: unknown, nothing is bounded by it then."""
+
+    @property
+    def expected_bytes(self) -> float:
+        """Bytes when everything in flight is sampled."""
+        return self.bytes + self.unsampled * self.group_bytes
+
+
+def capacity(
+    learner: LearnerSpec,
+    *,
+    next_step: int,
+    published_step: int,
+    trained: int,
+    in_flight: int,
+    queued: Queued = Queued(),
+) -> int:
+    """Groups that may be issued.
+
+    Three bounds. What the remaining steps need: so that a job that ends leaves nothing behind. The staleness window: a
+    group issued now, sampled with the weights published now or newer ones, is trained at most `max_staleness` steps
+    later when groups are trained oldest first. The bytes queued, see `bytes_room`. A synchronous job issues a batch
+    only once the weights of the step are published, and nothing beyond it.
+    """
+    needed = learner.steps * learner.batch_size - trained - in_flight
+    if learner.synchronous and published_step < next_step:
+        return 0
+    ahead = 0 if learner.synchronous else learner.max_staleness
+    window = (published_step + 1 + ahead) * learner.batch_size - trained - in_flight
+    return max(0, min(needed, window, bytes_room(learner, queued, in_flight)))
+
+
+def paced(learner: LearnerSpec, staleness_window: int) -> LearnerSpec:
+    """The settings with the staleness window that the learner asks for; -1: as the job says."""
+    if staleness_window < 0:
+        return learner
+    return learner.model_copy(update={"max_staleness": min(learner.max_staleness, staleness_window)})
+
+
+def bytes_room(learner: LearnerSpec, queued: Queued, in_flight: int) -> int:
+    """Groups for which there is room below `max_queued_bytes`.
+
+    One batch may always be in flight, even where it is larger than the budget: the learner trains nothing less, so a
+    job whose budget is too small goes on step by step instead of standing still. The bound is as good as the
+    expectation: groups that turn out larger than those before them exceed it by the difference.
+    """
+    if queued.group_bytes <= 0:
+        return learner.steps * learner.batch_size
+    free = learner.max_queued_bytes - queued.expected_bytes
+    return max(0, learner.batch_size - in_flight, int(free // queued.group_bytes))
+
+
+def largest_group_bytes(rollout: RolloutSpec) -> int:
+    """A group whose completions all have `max_tokens`, without its prompt: what to expect before one was sampled."""
+    return rollout.group_size * rollout.max_tokens * TOKEN_BYTES

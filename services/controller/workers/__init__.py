@@ -1,0 +1,1 @@
+"""The Ray actors of a job: started, watched, drained, replaced."""

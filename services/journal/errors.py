@@ -1,0 +1,16 @@
+"""What can be wrong with a journal, and who lost the race for a place in it."""
+
+from __future__ import annotations
+
+
+class JournalDamaged(Exception):
+    """A record is missing, fails its hash, breaks the chain, or has lost the groups that are still needed.
+
+    Fails the job: `code` goes into its error, and the message says what to do.
+    """
+
+    code = "journal_damaged"
+
+
+class SequenceTaken(Exception):
+    """Another learner committed this place of the journal: this one lost and must end itself."""

@@ -1,0 +1,123 @@
+"""What the headers of a journal say together: which steps survive, and what became of every group.
+
+Pure arithmetic. Training goes forward one step per `step` record. A *cut* (`skip` or `rollback`) goes back to its step:
+the steps from there on are undone, their numbers are dropped by the cut's reasons, and the next `step` record has that
+step again. So the steps that survive are always 0, 1, 2, ... without a hole, each trained with one batch.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from services.journal.errors import JournalDamaged
+from services.journal.record import Header
+from services.trajectories.outcomes import TRAINED
+
+CUTS = ("skip", "rollback")
+
+
+def surviving(headers: Sequence[Header]) -> list[Header]:
+    """The `step` records whose training counts: the one at index i is of step i. Raises JournalDamaged."""
+    steps: list[Header] = []
+    for header in headers:
+        if header.kind == "step":
+            if header.step != len(steps):
+                raise JournalDamaged(f"record {header.sequence} is of step {header.step}, expected {len(steps)}")
+            steps.append(header)
+        elif header.kind in CUTS:
+            if header.step > len(steps):
+                raise JournalDamaged(f"record {header.sequence} goes back to {header.step} of {len(steps)} steps")
+            del steps[header.step :]
+    return steps
+
+
+def still_counts(headers: Sequence[Header], *, step: int, sequence: int) -> bool:
+    """Whether weights with `step` steps, the last of them record `sequence`, are not undone by a later cut."""
+    return all(header.step >= step for header in headers if header.kind in CUTS and header.sequence > sequence)
+
+
+def skips_in_a_row(headers: Sequence[Header]) -> int:
+    """How many records were skipped at the end, with no step in between that survived."""
+    alive = {header.sequence for header in surviving(headers)}
+    count = 0
+    for header in reversed(headers):
+        if header.kind == "rollback" or header.sequence in alive:
+            break
+        count += header.kind == "skip"
+    return count
+
+
+def undone_versions(headers: Sequence[Header]) -> list[range]:
+    """Policy versions whose weights a cut has undone: what was sampled under them is of no use any more.
+
+    The record of the step gone back to names the version that has its weights.
+    """
+    steps: list[Header] = []
+    undone = []
+    for header in headers:
+        if header.kind == "step":
+            steps.append(header)
+        elif header.kind in CUTS and header.step < len(steps):
+            undone.append(range(steps[header.step].policy_version + 1, header.policy_version + 1))
+            del steps[header.step :]
+    return [versions for versions in undone if versions]
+
+
+def finished_numbers(headers: Sequence[Header]) -> dict[str, list[int]]:
+    """Outcome ("trained" or a drop reason) -> numbers, over all headers."""
+    undone = {n for header in headers if header.kind in CUTS for numbers in header.dropped.values() for n in numbers}
+    outcome: dict[str, list[int]] = {TRAINED: []}
+    for header in headers:
+        outcome[TRAINED] += [number for number in header.trained if number not in undone]
+        for reason, numbers in header.dropped.items():
+            outcome.setdefault(reason, []).extend(numbers)
+    return outcome
+
+
+@dataclass(frozen=True)
+class Audit:
+    """What the journal alone says of a job."""
+
+    records: int
+    steps: int
+    """Steps that survive."""
+    trained: int
+    dropped: dict[str, int]
+    last_cursor: int
+    trained_twice: list[int]
+    """Numbers with more than one outcome, and numbers undone that were not trained."""
+    missing: list[int]
+    """Numbers below the last cursor that are neither trained nor dropped."""
+    closed: bool
+
+    @property
+    def clean(self) -> bool:
+        return not self.trained_twice and not self.missing
+
+
+def audit_headers(headers: Sequence[Header]) -> Audit:
+    """Count every number's outcomes. Raises JournalDamaged."""
+    steps = surviving(headers)
+    alive = {header.sequence for header in steps}
+    times: Counter[int] = Counter()
+    undone: Counter[int] = Counter()
+    for header in headers:
+        dropped = [number for numbers in header.dropped.values() for number in numbers]
+        (undone if header.kind in CUTS else times).update(dropped)
+        times.update(header.trained)
+    cut = Counter(number for header in headers if header.sequence not in alive for number in header.trained)
+    wrong = {n for n, count in times.items() if count > 1} | {n for n in undone | cut if undone[n] != 1 or cut[n] != 1}
+    outcome = finished_numbers(headers)
+    cursor = max((header.cursor for header in headers), default=0)
+    return Audit(
+        records=len(headers),
+        steps=len(steps),
+        trained=len(outcome.pop(TRAINED)),
+        dropped={reason: len(numbers) for reason, numbers in outcome.items()},
+        last_cursor=cursor,
+        trained_twice=sorted(wrong),
+        missing=[number for number in range(cursor) if number not in times],
+        closed=any(header.kind == "close" for header in headers),
+    )

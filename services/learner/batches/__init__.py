@@ -1,0 +1,1 @@
+"""From the `scored` stream to a batch: waiting, the staleness gate, drops."""

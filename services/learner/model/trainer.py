@@ -1,0 +1,214 @@
+"""One training step: a batch of groups, `updates_per_step` optimiser updates, and what they say of themselves.
+
+Deterministic in (weights, optimiser, groups, settings): a replay of a journaled step gives the same bits on the same
+machine. The split of a batch into updates is a permutation seeded by (job seed, step).
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from services.job.spec import JobSpec, corrections_config, derived_seed, objective_config
+from services.learner.errors import TrainingDiverged
+from services.learner.model.drift_table import DriftTable
+from services.learner.model.policy import Policy
+from services.learner.model.tensors import MicroBatch, TrainingSequence, micro_batches, sequences
+from services.learner.recovery.checkpoint import TrainingState
+from services.learner.reports.samples import TokenLog
+from services.trajectories.codec import oldest_step
+from sspo_core import Denominators, LossInputs, LossOutputs, group_advantages, policy_loss
+from sspo_proto.trajectory_pb2 import Group
+
+
+@dataclass(frozen=True)
+class UpdateResult:
+    """One optimiser update."""
+
+    loss: float
+    grad_norm: float
+    applied: bool
+
+
+class Trainer:
+    """Policy, optimiser and counters."""
+
+    def __init__(self, spec: JobSpec, policy: Policy) -> None:
+        self._spec = spec
+        self._policy = policy
+        self._objective = objective_config(spec.objective)
+        self._corrections = corrections_config(spec.learner.corrections)
+        penalised = self._objective.kl_coefficient > 0
+        self._reference = Policy(policy.folder, policy.device) if penalised else None  # the model of the job's start
+        self._parameters = policy.parameters()
+        self._optimiser = torch.optim.AdamW(
+            self._parameters, lr=spec.learner.learning_rate, weight_decay=spec.learner.weight_decay
+        )
+        self.state = TrainingState()
+        self.token_log = TokenLog()
+        """The tokens of the first group of the step trained last."""
+        self.watched_advantages: list[float] = []
+
+    def train(self, groups: Sequence[Group], step: int) -> dict[str, Any]:
+        """Train one step and return its figures (plain numbers). Raises TrainingDiverged."""
+        rows = self._with_proximal(self._rows(groups, step))
+        rows[0] = [replace(row, watched=place) for place, row in enumerate(rows[0])]
+        self.token_log, self.watched_advantages = TokenLog(), [row.advantage for row in rows[0]]
+        drift = DriftTable()
+        updates = [self._update(part, index, drift) for index, part in enumerate(self._split(rows, step)) if part]
+        tokens = sum(int(row.loss_mask.sum()) for group in rows for row in group)
+        self.state = replace(self.state, next_step=step + 1, trained_tokens=self.state.trained_tokens + tokens)
+        applied = [update for update in updates if update.applied]
+        return {
+            **_reward_figures(groups),
+            "loss": _mean([update.loss for update in applied]),
+            "grad_norm": _mean([update.grad_norm for update in applied]),
+            "learning_rate": self._learning_rate(),
+            "updates": len(updates),
+            "skipped_updates_total": self.state.skipped_updates,
+            "tokens": tokens,
+            "completion_tokens_mean": tokens / max(1, sum(len(group) for group in rows)),
+            "staleness_mean": _mean([row.staleness for group in rows for row in group]),
+            "weights_lag_mean": _mean([_weights_lag(group) for group in groups]),
+            "staleness_max": max((row.staleness for group in rows for row in group), default=0),
+            "drift": drift.figures(),
+        }
+
+    def optimiser_tensors(self) -> dict[str, Tensor]:
+        """AdamW's state under `INDEX.NAME`."""
+        state = self._optimiser.state_dict()["state"]
+        return {
+            f"{index}.{name}": torch.as_tensor(value) for index, item in state.items() for name, value in item.items()
+        }
+
+    def load(self, tensors: dict[str, Tensor], state: TrainingState) -> None:
+        """Take over optimiser and counters."""
+        restored: dict[int, dict[str, Tensor]] = {}
+        for key, tensor in tensors.items():
+            index, name = key.split(".", 1)
+            restored.setdefault(int(index), {})[name] = tensor
+        groups = self._optimiser.state_dict()["param_groups"]
+        self._optimiser.load_state_dict({"state": restored, "param_groups": groups})
+        self.state = state
+
+    def _rows(self, groups: Sequence[Group], step: int) -> list[list[TrainingSequence]]:
+        members = [(index, trajectory) for index, group in enumerate(groups) for trajectory in group.trajectories]
+        advantages = group_advantages(
+            torch.tensor([trajectory.reward.value for _, trajectory in members], dtype=torch.float64),
+            self._spec.learner.advantage,
+            group_ids=torch.tensor([index for index, _ in members]),
+            token_counts=torch.tensor([sum(trajectory.loss_mask) for _, trajectory in members]),
+        ).tolist()
+        rows = []
+        for group in groups:
+            size = len(group.trajectories)
+            rows.append(sequences(group, advantages[:size], step))
+            advantages = advantages[size:]
+        return rows
+
+    @torch.no_grad()
+    def _with_proximal(self, rows: list[list[TrainingSequence]]) -> list[list[TrainingSequence]]:
+        """The same rows with the log-probs of the policy as it is now, if the job asks for them."""
+        if not self._spec.learner.proximal_logprobs:
+            return rows
+        flat = [row for group in rows for row in group]
+        found: dict[int, Tensor] = {}
+        for batch in self._micro_batches(flat):
+            logprobs, _ = self._policy.logprobs(batch, self._spec.rollout.temperature)
+            for place, row, length in zip(batch.plan.rows, logprobs.cpu(), batch.completion_lengths, strict=True):
+                found[place] = row[:length]
+        places = iter(range(len(flat)))
+        return [[replace(row, proximal_logprobs=found[next(places)]) for row in group] for group in rows]
+
+    def _split(self, rows: list[list[TrainingSequence]], step: int) -> list[list[TrainingSequence]]:
+        order = list(range(len(rows)))
+        random.Random(derived_seed(self._spec.seed, "update", step)).shuffle(order)
+        parts = self._spec.learner.updates_per_step
+        return [[row for index in order[part::parts] for row in rows[index]] for part in range(parts)]
+
+    def _update(self, rows: list[TrainingSequence], index: int, drift: DriftTable) -> UpdateResult:
+        counts = [int(row.loss_mask.sum()) for row in rows]
+        denominators = Denominators(tokens=sum(counts), sequences=sum(count > 0 for count in counts))
+        self._optimiser.zero_grad(set_to_none=True)
+        losses, nonfinite = [], []
+        for micro_batch in self._micro_batches(rows):
+            outputs = self._backward(micro_batch, denominators, index, drift)
+            losses.append(outputs.loss.detach())
+            nonfinite.append(outputs.metrics["nonfinite_tokens"])
+        # The objective masks tokens whose log-prob isn't finite: a broken policy must not pass for a small loss.
+        loss = math.nan if float(torch.stack(nonfinite).sum()) else float(torch.stack(losses).double().sum())
+        norm = float(torch.nn.utils.clip_grad_norm_(self._parameters, self._spec.learner.max_grad_norm))
+        if not (math.isfinite(loss) and math.isfinite(norm)):
+            return self._skip(loss, norm)
+        for group in self._optimiser.param_groups:
+            group["lr"] = self._learning_rate()
+        self._optimiser.step()
+        self.state = replace(self.state, updates=self.state.updates + 1)
+        return UpdateResult(loss, norm, applied=True)
+
+    def _micro_batches(self, rows: Sequence[TrainingSequence]) -> Iterator[MicroBatch]:
+        for batch in micro_batches(rows, self._spec.learner.tokens_per_microbatch, self._policy.layout):
+            yield batch.to(self._policy.device)
+
+    def _backward(self, batch: MicroBatch, denominators: Denominators, index: int, drift: DriftTable) -> LossOutputs:
+        """Add the gradient of one micro-batch; nothing here waits for the device."""
+        logprobs, entropy = self._policy.logprobs(batch, self._spec.rollout.temperature, entropy=True)
+        inputs = LossInputs(
+            policy_logprobs=logprobs,
+            behaviour_logprobs=batch.behaviour_logprobs,
+            advantages=batch.advantages,
+            mask=batch.mask,
+            proximal_logprobs=batch.proximal_logprobs,
+            reference_logprobs=self._reference_logprobs(batch),
+            denominators=denominators,
+            entropy=entropy,
+            buckets=batch.staleness,
+        )
+        outputs = policy_loss(inputs, self._objective, self._corrections)
+        torch.autograd.backward(outputs.loss)
+        drift.add(outputs, update=index)
+        if batch.watched and outputs.tokens is not None:
+            self.token_log.add(batch, outputs.tokens)
+        return outputs
+
+    @torch.no_grad()
+    def _reference_logprobs(self, batch: MicroBatch) -> Tensor | None:
+        if self._reference is None:
+            return None
+        return self._reference.logprobs(batch, self._spec.rollout.temperature)[0]
+
+    def _skip(self, loss: float, norm: float) -> UpdateResult:
+        skipped = self.state.skipped_updates + 1
+        self.state = replace(self.state, skipped_updates=skipped)
+        if skipped > self._spec.learner.max_skipped_updates:
+            raise TrainingDiverged(f"{skipped} updates had a non-finite loss or gradient (loss {loss}, norm {norm})")
+        return UpdateResult(loss, norm, applied=False)
+
+    def _learning_rate(self) -> float:
+        warmup = self._spec.learner.warmup_steps
+        return self._spec.learner.learning_rate * min(1.0, (self.state.updates + 1) / (warmup + 1))
+
+
+def _reward_figures(groups: Sequence[Group]) -> dict[str, float]:
+    rewards = [[trajectory.reward.value for trajectory in group.trajectories] for group in groups]
+    flat = torch.tensor([value for group in rewards for value in group], dtype=torch.float64)
+    return {
+        "reward_mean": float(flat.mean()),
+        "reward_std": float(flat.std(unbiased=False)),
+        "reward_zero_variance_groups_ratio": sum(len(set(group)) == 1 for group in rewards) / len(rewards),
+    }
+
+
+def _weights_lag(group: Group) -> int:
+    """Steps by which the oldest weights that sampled a group were behind those published when it was issued."""
+    return max(0, group.task.issued_step - oldest_step(group))
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    return sum(values) / len(values) if values else None

@@ -1,0 +1,121 @@
+"""The journal of a job with its headers at hand, and what Redis is told of it.
+
+Invariants: a record is committed before anything of it is finished in Redis; both only after the disk was asked whether
+a newer learner was here; whatever Redis forgot can be asserted again from the headers alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from services.faults import fault
+from services.job.spec import JobSpec
+from services.journal.errors import JournalDamaged
+from services.journal.journal import Draft, Header, Journal, finished_numbers
+from services.journal.lineage import surviving
+from services.learner.batches.assembler import Batch
+from services.store.client import Client
+from services.trajectories import streams
+from services.trajectories.progress import Progress, ProgressRecord
+
+NOTHING: list[int] = []
+"""Shared, so that a step costs as little as it can; headers are never changed."""
+
+
+class Books:
+    """What was trained and dropped, on disk and in Redis."""
+
+    def __init__(self, spec: JobSpec, client: Client, journal: Journal) -> None:
+        self._spec = spec
+        self._client = client
+        self._progress = Progress(client)
+        self.journal = journal
+        self.headers: list[Header] = []
+
+    @property
+    def next_step(self) -> int:
+        """The step after the last that survives."""
+        return len(surviving(self.headers))
+
+    @property
+    def newest_version(self) -> int:
+        """Highest policy version that the journal knows of."""
+        return max((header.policy_version for header in self.headers), default=0)
+
+    def finished(self) -> list[int]:
+        """Every number that was trained or dropped."""
+        return [number for numbers in finished_numbers(self.headers).values() for number in numbers]
+
+    def read(self) -> None:
+        """Read all headers. Raises JournalDamaged.
+
+        A journal that ends before what Redis knows of must never be taken for a fresh start.
+        """
+        self.headers = [_kept(header) for header in self.journal.headers()]
+        known = self._progress.read(self._spec.job_id)
+        ever = 1 + max((header.step for header in self.headers if header.kind == "step"), default=-1)
+        if known.records > len(self.headers) or known.next_step > ever:
+            raise JournalDamaged(
+                f"Redis knows of {known.records} records and {known.next_step} steps, the journal holds "
+                f"{len(self.headers)} and {ever}: put the missing records back from a backup of the journal"
+            )
+
+    def cut(self, draft: Draft) -> Header:
+        """Commit a record that goes back; Redis has to be told by `assert_training`. Raises Fenced, SequenceTaken."""
+        header = self.journal.commit(draft)
+        self.headers.append(_kept(header))
+        return header
+
+    def settle(self, batch: Batch, step: int, policy_version: int, settings: Mapping[str, Any]) -> Header:
+        """Commit a batch (or only drops), then finish its numbers in Redis. Raises Fenced, SequenceTaken.
+
+        `settings` is what a batch is trained with.
+        """
+        # A Redis that lost its tail may have a cursor behind numbers that we hold.
+        numbers = [scored.number for scored in batch.groups] + [
+            n for dropped in batch.dropped.values() for n in dropped
+        ]
+        draft = Draft(
+            kind="step" if batch.groups else "drop",
+            step=step,
+            cursor=max([streams.cursor(self._client, self._spec.job_id), *(n + 1 for n in numbers)]),
+            groups=[(scored.number, scored.payload) for scored in batch.groups],
+            dropped=batch.dropped,
+            settings=settings if batch.groups else {},
+            policy_version=policy_version,
+        )
+        header = self.journal.commit(draft)
+        self.headers.append(_kept(header))
+        self.journal.check_epoch()
+        self._progress.finish(
+            self._spec.job_id,
+            epoch=self.journal.epoch,
+            next_step=step + (1 if batch.groups else 0),
+            numbers=finished_numbers([header]),
+            entry_ids=batch.entry_ids,
+        )
+        fault("learner.after_finish")
+        return header
+
+    def assert_training(self) -> None:
+        """Tell Redis what the journal says of finished numbers. Raises Fenced."""
+        self.journal.check_epoch()
+        self._progress.assert_training(
+            self._spec.job_id,
+            epoch=self.journal.epoch,
+            next_step=self.next_step,
+            cursor_at_least=max([0, *(header.cursor for header in self.headers)]),
+            numbers=finished_numbers(self.headers),
+        )
+
+    def forgotten_by(self, known: ProgressRecord, step: int) -> bool:
+        """Whether Redis may know less than it was told: of this learner, or of the steps before `step`."""
+        told = self._progress.asserted(known) and known.epoch == self.journal.epoch
+        return not told or known.next_step < step
+
+
+def _kept(header: Header) -> Header:
+    """What of a header stays in memory for the life of a job: who trains a record reads the rest from the disk."""
+    return replace(header, previous="", sizes=NOTHING, payload_hash="", settings={})

@@ -1,0 +1,81 @@
+"""Writes checkpoints beside the training: a step waits for one only when the next is already due.
+
+The training thread hands over copies in host memory; one thread at a time serialises, syncs and renames. What goes
+wrong there is raised in the training thread, at its next `poll`, `submit` or `wait`.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from concurrent.futures import wait as wait_for
+from pathlib import Path
+
+from services.disk.files import FULL
+from services.learner.errors import CheckpointFailed, CheckpointStalled, disk_full
+from services.learner.recovery.checkpoint import Snapshot
+
+
+class CheckpointWriter:
+    """One checkpoint at a time.
+
+    Args:
+        save: writes a snapshot durably and answers where; runs in the writer's thread.
+        saved: told of each path once it is durable; runs in the thread that polls.
+        deadline_seconds: how long a checkpoint may take when the next is due.
+    """
+
+    def __init__(
+        self, save: Callable[[Snapshot], Path], saved: Callable[[Path], None], deadline_seconds: float
+    ) -> None:
+        self._save = save
+        self._saved = saved
+        self._deadline_seconds = deadline_seconds
+        self._running: Future[Path] | None = None
+
+    def submit(self, snapshot: Snapshot) -> None:
+        """Begin to write; waits for the one before. Raises what that ended with, or CheckpointStalled."""
+        self.wait()
+        running: Future[Path] = Future()
+        threading.Thread(target=self._write, args=(snapshot, running), daemon=True, name="checkpoint").start()
+        self._running = running
+
+    def poll(self) -> None:
+        """Look whether the one that was being written is durable.
+
+        Raises CheckpointFailed, DiskFull, DiskQuota, Fenced.
+        """
+        running = self._running
+        if running is None or not running.done():
+            return
+        self._running = None
+        try:
+            path = running.result()
+        except OSError as error:
+            if error.errno in FULL:
+                raise disk_full(f"no space for a checkpoint: {error}") from error
+            raise CheckpointFailed(f"a checkpoint could not be written: {error}") from error
+        self._saved(path)
+
+    def wait(self) -> None:
+        """Poll once nothing is being written any more. Raises as `poll` does, and CheckpointStalled."""
+        if self._running is not None:
+            wait_for([self._running], timeout=self._deadline_seconds)
+            if not self._running.done():
+                raise CheckpointStalled(
+                    f"a checkpoint was not written within {self._deadline_seconds:.0f} s (learner.wait_seconds): "
+                    "the disk is too slow for learner.checkpoint_every, or hangs"
+                )
+        self.poll()
+
+    def close(self, seconds: float) -> None:
+        """Give a checkpoint that is being written some time to end; for a learner that ends with an error already."""
+        if self._running is not None:
+            wait_for([self._running], timeout=seconds)
+
+    def _write(self, snapshot: Snapshot, running: Future[Path]) -> None:
+        try:
+            running.set_result(self._save(snapshot))
+        except BaseException as error:  # noqa: BLE001 — the thread's boundary: `poll` raises it
+            running.set_exception(error)

@@ -1,0 +1,1 @@
+"""What the learner tells readers: step records, samples, events, other tools."""

@@ -1,0 +1,133 @@
+"""What the learner tells readers: step records, events, checkpoint records, wishes for evaluations."""
+
+from __future__ import annotations
+
+import time
+from bisect import bisect_left
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+from services.disk.layout import Layout
+from services.job.spec import JobSpec
+from services.journal.journal import Header
+from services.learner.recovery.checkpoint import step_of
+from services.learner.reports.sinks import Sinks
+from services.observability.meters import METERS
+from services.observability.metrics import MAX_STALENESS_LABEL, STALENESS_BUCKETS
+from services.store.client import Client, StoreError
+from services.store.job.events import Events
+from services.store.job.steps import Checkpoints, Evaluations, Steps
+from services.trajectories.outcomes import DropReason
+from services.trajectories.progress import Progress
+from services.trajectories.tallies import Tallies
+
+log = structlog.get_logger()
+
+
+class Reporter:
+    """The readers' view of one job."""
+
+    def __init__(self, spec: JobSpec, client: Client, layout: Layout) -> None:
+        self._spec = spec
+        self._client = client
+        self._progress = Progress(client)
+        self._steps = Steps(client, layout)
+        self._events = Events(client)
+        self._checkpoints = Checkpoints(client)
+        self._sinks = Sinks(spec, layout.job(spec.job_id), self._warn)
+
+    def step(self, header: Header, figures: dict[str, Any], *, tokens: int, replayed: bool) -> None:
+        """A step was trained; `tokens`: all that the job has trained so far."""
+        record = {"step": header.step, "time": header.written_at, "replayed": replayed, "groups": len(header.trained)}
+        record |= figures
+        self._steps.put(self._spec.job_id, header.step, record)
+        self._sinks.put(record)
+        if not replayed:
+            self._progress.set(self._spec.job_id, trained_tokens=tokens)
+        evaluation = self._spec.evaluation
+        done = header.step + 1
+        if evaluation is not None and (done % evaluation.every == 0 or done == self._spec.learner.steps):
+            self._progress.set(self._spec.job_id, evaluation_step=done)
+        if not replayed:
+            _meter(figures)
+            self._events.add(
+                self._spec.job_id,
+                f"Step {done}/{self._spec.learner.steps}: reward {figures['reward_mean']:.3f}",
+                type="metrics",
+                data={"step": done, "train_mean_reward": figures["reward_mean"], "loss": figures["loss"]},
+            )
+
+    def said_of(self, step: int) -> dict[str, Any] | None:
+        """The record of a step; None where there is none."""
+        return next((record for record in self._steps.since(self._spec.job_id, step) if record["step"] == step), None)
+
+    def checkpoint(self, path: Path) -> None:
+        """A checkpoint is durable; records of those that are gone go too."""
+        step = step_of(path)
+        before = {record["step"]: record for record in self._steps.since(self._spec.job_id, step - 1)}
+        record = {"step": step, "path": str(path), "created_at": int(time.time())}
+        reward = before.get(step - 1, {}).get("reward_mean")
+        self._checkpoints.put(self._spec.job_id, step, {**record, "train_mean_reward": reward})
+        for known in self._checkpoints.list(self._spec.job_id):
+            if not Path(known["path"]).exists():
+                self._checkpoints.remove(self._spec.job_id, known["step"])
+
+    def cut(self, header: Header) -> None:
+        """Training went back."""
+        if header.kind == "skip":
+            text = (
+                f"The batch of step {header.step} ended {len(header.causes)} learners ({', '.join(header.causes)}): "
+                f"its {len(header.dropped['poison'])} groups are dropped as poison"
+            )
+        else:
+            undone = sum(len(numbers) for numbers in header.dropped.values())
+            text = f"Training was rolled back to step {header.step}; {undone} groups are dropped as rolled_back"
+        self._events.add(self._spec.job_id, text, level="warn")
+        evaluation = self._spec.evaluation
+        if evaluation is not None:
+            Evaluations(self._client).forget_after(self._spec.job_id, header.step)
+            self._progress.set(
+                self._spec.job_id,
+                evaluation_step=header.step - header.step % evaluation.every,
+                evaluation_cut=header.sequence + 1,
+            )
+        undone_tokens = sum(int(record["tokens"]) for record in self._steps.since(self._spec.job_id, header.step))
+        if undone_tokens:
+            Tallies(self._client).waste(self._spec.job_id, DropReason.ROLLED_BACK, undone_tokens)
+
+    def close(self) -> None:
+        """Let what goes elsewhere arrive."""
+        self._sinks.close()
+
+    def _warn(self, text: str) -> None:
+        try:
+            self._events.add(self._spec.job_id, text, level="warn")
+        except StoreError as error:  # a sink's thread: whether the store is there is for the learner to find out
+            log.warning("warning_not_stored", text=text, reason=str(error))
+
+    def replay_differs(self, header: Header, fields: list[str]) -> None:
+        """A replay of a step did not give the bits that were recorded."""
+        text = f"The replay of step {header.step} differs from what was recorded: {', '.join(fields)}"
+        self._events.add(self._spec.job_id, text, level="warn")
+
+
+def _meter(figures: dict[str, Any]) -> None:
+    """The step on this process's own page of metrics: what is summed over steps and survives between two scrapes."""
+    for staleness, ratios in figures["drift"]["by_staleness"].items():
+        at = str(min(int(staleness), MAX_STALENESS_LABEL))
+        METERS.add_bins("sspo_is_ratio", ratios["ratio_histogram"], ratios["ratio_sum"], staleness=at)
+        sequences = ratios["sequence_ratio_histogram"]
+        METERS.add_bins("sspo_seq_is_ratio", sequences, ratios["sequence_ratio_sum"], staleness=at)
+        METERS.add_bins("sspo_staleness_steps", *_at_one_value(int(staleness), sum(sequences)))
+    METERS.observe("sspo_learner_step_duration_seconds", figures["seconds"])
+    for cause, seconds in figures["waits"].items():
+        METERS.count("sspo_learner_wait_seconds_total", max(0.0, seconds), cause=cause)
+
+
+def _at_one_value(value: int, count: float) -> tuple[list[float], float]:
+    """`count` observations of one staleness, as bins."""
+    bins = [0.0] * (len(STALENESS_BUCKETS) + 1)
+    bins[bisect_left(STALENESS_BUCKETS, value)] = count
+    return bins, value * count

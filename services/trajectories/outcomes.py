@@ -1,0 +1,24 @@
+"""How a group ends: trained, or dropped for one of a closed set of reasons; and who may not say so any more."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+TRAINED = "trained"
+"""The outcome of a number that was trained; every other outcome is a `DropReason`."""
+
+
+class DropReason(StrEnum):
+    """Why a group was not trained: a closed set."""
+
+    GRADER_FAILED = "grader_failed"
+    STALE = "stale"
+    FILTERED = "filtered"
+    MALFORMED = "malformed"
+    POISON = "poison"
+    ROLLED_BACK = "rolled_back"
+    JOB_END = "job_end"
+
+
+class Fenced(Exception):
+    """Another learner has taken over; this one must end itself."""

@@ -1,0 +1,1 @@
+"""What a batch says of its importance ratios: counts, figures, readings of single tokens."""

@@ -1,0 +1,1 @@
+"""The objectives: ratios, trust regions, means, aggregations and surrogates, and how they compose."""

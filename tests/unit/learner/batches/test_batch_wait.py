@@ -1,0 +1,108 @@
+"""Waiting for a batch under policy `wait`: nothing in flight becomes stale, and nothing is waited for in vain."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import pytest
+from tests.unit.learner.test_assembler import JOB, group
+
+from services.job.spec import JobSpec
+from services.learner.batches.assembler import Assembler, Batch
+from services.learner.batches.batch_wait import BatchWait
+from services.store.client import Client
+from services.trajectories import streams
+from tests.support.tiny import create_job, job_spec
+
+SECONDS = 0.6
+
+
+@pytest.fixture
+def spec(client: Client) -> JobSpec:
+    """Batches of two, at most one step of staleness."""
+    made = job_spec(JOB, batch_size=2, max_staleness=1, staleness_policy="wait", wait_seconds=60)
+    create_job(client, made)
+    streams.prepare(client, JOB)
+    return made
+
+
+def issue(client: Client, number: int, step: int) -> None:
+    assert streams.dispatch(client, JOB, number, b"task", step)
+
+
+def move(client: Client, source: str, target: str, step: int) -> None:
+    stage = streams.Stage(client, JOB, source, target, "worker")
+    entry = stage.take()
+    assert entry is not None and stage.hand_over(entry, group(entry.number, step), step)
+
+
+def score(client: Client, number: int, step: int) -> None:
+    issue(client, number, step)
+    move(client, streams.PROMPTS, streams.TRAJECTORIES, step)
+    move(client, streams.TRAJECTORIES, streams.SCORED, step)
+
+
+def waited(client: Client, spec: JobSpec, step: int, **during: Any) -> list[int]:
+    """Numbers of the batch of `step`; none when there is none within a moment."""
+    wait = BatchWait(spec, client, Assembler(JOB, spec.learner.batch_size, spec.learner.max_staleness))
+    deadline = time.monotonic() + SECONDS
+
+    def settle(batch: Batch) -> Any:
+        raise AssertionError(f"dropped {batch.dropped}")
+
+    stopping = during.get("stopping", lambda: time.monotonic() > deadline)
+    batch = wait.next_batch(step, settle=settle, remind=lambda: None, stopping=stopping)
+    return [] if batch is None else [scored.number for scored in batch.groups]
+
+
+@pytest.mark.parametrize("stream", [streams.PROMPTS, streams.TRAJECTORIES])
+def test_a_step_waits_for_a_group_that_it_would_make_too_stale(client: Client, spec: JobSpec, stream: str) -> None:
+    issue(client, 0, 0)
+    if stream == streams.TRAJECTORIES:
+        move(client, streams.PROMPTS, streams.TRAJECTORIES, 0)
+    stage = streams.Stage(client, JOB, streams.PROMPTS, streams.TRAJECTORIES, "other")
+    held = stage.take()
+    for number in (1, 2):
+        issue(client, number, 1)
+        entry = stage.take()
+        assert entry is not None and stage.hand_over(entry, group(number, 1), 1)
+    scorer = streams.Stage(client, JOB, streams.TRAJECTORIES, streams.SCORED, "scorer")
+    old = scorer.take() if stream == streams.TRAJECTORIES else None
+    for _ in (1, 2):
+        entry = scorer.take()
+        assert entry is not None and scorer.hand_over(entry, entry.payload, 1)
+    assert waited(client, spec, step=1) == [], "group 0 would be two steps old at step 2"
+    if held is not None:
+        assert stage.hand_over(held, group(0, 0), 0)
+        old = scorer.take()
+    assert old is not None and scorer.hand_over(old, group(0, 0), 0)
+    assert waited(client, spec, step=1) == [0, 1]
+
+
+def test_what_is_scored_already_is_not_waited_for(client: Client, spec: JobSpec) -> None:
+    for number in range(3):
+        score(client, number, 0)
+    assert waited(client, spec, step=1) == [0, 1], "waiting would not make group 2 any younger"
+
+
+def test_a_group_that_moves_on_meanwhile_is_not_missed(
+    client: Client, spec: JobSpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    issue(client, 0, 0)
+    move(client, streams.PROMPTS, streams.TRAJECTORIES, 0)
+    old = streams.Stage(client, JOB, streams.TRAJECTORIES, streams.SCORED, "reward-1")
+    entry = old.take()
+    for number in (1, 2):
+        issue(client, number, 1)
+        move(client, streams.PROMPTS, streams.TRAJECTORIES, 1)
+        move(client, streams.TRAJECTORIES, streams.SCORED, 1)
+    look = streams.steps_in_flight
+
+    def moves_right_before_the_last_look(*args: Any) -> Any:
+        if args[2] == streams.TRAJECTORIES and entry is not None:
+            old.hand_over(entry, group(0, 0), 0)
+        return look(*args)
+
+    monkeypatch.setattr(streams, "steps_in_flight", moves_right_before_the_last_look)
+    assert waited(client, spec, step=1) == [0, 1]
