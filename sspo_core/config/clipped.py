@@ -119,8 +119,8 @@ class SORLConfig(RatioClipConfig):
     The ratio of a turn is the geometric mean of its tokens' (Lemma 4.1; one digest of the paper says arithmetic). The
     paper then divides the gradient by the norm of the clipping bias C, the part of the off-policy gradient that the
     clip takes away. That needs C's gradient over the parameters, so the trainer does it: `sspo_core.objectives.sorl`.
-    Without it this is the paper's Turn-PPO. What sets off the normalisation in the second version ("clipping-triggered") we do not
-    know. PPO's advantages are a critic's per token, SO-GRPO's are the group's.
+    Without it this is the paper's Turn-PPO. What sets off the normalisation in the second version
+    ("clipping-triggered") we do not know. PPO's advantages are a critic's per token, SO-GRPO's are the group's.
     """
 
     source = "arXiv 2511.20718 (trigger of the normalisation: not known)"

@@ -19,7 +19,7 @@ from services.disk import folder_version
 from services.disk.files import remove_folder, replace_folder
 from services.disk.layout import Layout
 from services.journal.journal import Draft, Journal
-from services.learner.errors import LearnerError
+from services.learner.errors import FATAL
 from services.learner.recovery import checkpoint
 from services.learner.recovery.checkpoint import Snapshot, TrainingState
 from services.store.client import Client
@@ -147,7 +147,7 @@ CASES = {
         lambda root: json.loads(Layout(root).version.read_text())["schema_version"] == 1,
     ),
 }
-LOST = (LearnerError, FileNotFoundError, VersionGone, ContentMismatch, ValueError)
+LOST = (*FATAL, FileNotFoundError, VersionGone, ContentMismatch, ValueError)
 
 
 @pytest.mark.parametrize("name", CASES)

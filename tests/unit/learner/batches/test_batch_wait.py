@@ -6,7 +6,6 @@ import time
 from typing import Any
 
 import pytest
-from tests.unit.learner.test_assembler import JOB, group
 
 from services.job.spec import JobSpec
 from services.learner.batches.assembler import Assembler, Batch
@@ -14,6 +13,7 @@ from services.learner.batches.batch_wait import BatchWait
 from services.store.client import Client
 from services.trajectories import streams
 from tests.support.tiny import create_job, job_spec
+from tests.unit.learner.batches.test_assembler import JOB, group
 
 SECONDS = 0.6
 
