@@ -31,7 +31,9 @@ from services.store import client as store
 from services.store import keys
 from services.trajectories import streams
 from services.trajectories.codec import decode_group, decode_task, encode, ints
+from services.trajectories.entries import CONSUMERS, PROMPTS, SCORED, TRAINING_STREAMS, TRAJECTORIES
 from services.trajectories.progress import Progress
+from services.trajectories.stage import SCAN, Stage
 from sspo_proto.trajectory_pb2 import PromptTask, Reward, Sampling
 from tests.support.redis_server import RedisServer
 
@@ -68,8 +70,8 @@ def made_group() -> tuple[PromptTask, tuple[SampledCompletion, ...]]:
 def ours(client: store.Client, groups: int) -> None:
     """The path as the workers walk it, batch by batch."""
     task, completions = made_group()
-    rollout = streams.Stage(client, JOB, streams.PROMPTS, streams.TRAJECTORIES, "rollout-1")
-    reward = streams.Stage(client, JOB, streams.TRAJECTORIES, streams.SCORED, "reward-1")
+    rollout = Stage(client, JOB, PROMPTS, TRAJECTORIES, "rollout-1")
+    reward = Stage(client, JOB, TRAJECTORIES, SCORED, "reward-1")
     assembler = Assembler(JOB, BATCH, max_staleness=1)
     last = "0"
     for first in range(0, groups, BATCH):
@@ -86,7 +88,7 @@ def ours(client: store.Client, groups: int) -> None:
             for trajectory in group.trajectories:
                 trajectory.reward.CopyFrom(Reward(value=1.0))
             assert reward.hand_over(entry, encode(group), 0)
-        entries = streams.read_after(client, JOB, streams.SCORED, last)
+        entries = streams.read_after(client, JOB, SCORED, last)
         last = entries[-1].id
         for entry in entries:
             assembler.feed(entry)
@@ -105,13 +107,13 @@ def raw(client: store.Client, groups: int) -> None:
         trajectory.reward.CopyFrom(Reward(value=1.0))
     scored_blob = bytes(len(encode(group)))
     scripts = {name: client.register_script(store.script_source(name)) for name in ("dispatch", "hand_over", "finish")}
-    prompts, trajectories, scored = (stream_and_index(name) for name in streams.TRAINING_STREAMS)
+    prompts, trajectories, scored = (stream_and_index(name) for name in TRAINING_STREAMS)
     counters = [keys.finished(JOB), keys.handed_over(JOB), keys.tallies(JOB)]
     given = [*prompts, keys.cursor(JOB), keys.wishes(JOB), keys.requeues(JOB), keys.origins(JOB)]
     finish_keys = [keys.progress(JOB), keys.finished(JOB), *scored, keys.deaths(JOB), keys.tallies(JOB)]
 
     def take(stream: str, consumer: str) -> Any:
-        [[_, [(entry_id, _)]]] = client.xreadgroup(streams.CONSUMERS, consumer, {stream: ">"}, count=1)
+        [[_, [(entry_id, _)]]] = client.xreadgroup(CONSUMERS, consumer, {stream: ">"}, count=1)
         return entry_id
 
     last = "-"
@@ -119,12 +121,12 @@ def raw(client: store.Client, groups: int) -> None:
         for number in range(first, first + BATCH):
             scripts["dispatch"](given, [number, JOB, 0, task_blob, "", "", ""])
             entry_id = take(prompts[0], "rollout-1")
-            fields = [streams.CONSUMERS, "rollout-1", entry_id, number, JOB, 0, group_blob, "1", MEMBERS * TOKENS]
+            fields = [CONSUMERS, "rollout-1", entry_id, number, JOB, 0, group_blob, "1", MEMBERS * TOKENS]
             assert scripts["hand_over"]([*prompts, *trajectories, *counters], fields) == 1
             entry_id = take(trajectories[0], "reward-1")
-            fields = [streams.CONSUMERS, "reward-1", entry_id, number, JOB, 0, scored_blob, "1", MEMBERS * TOKENS]
+            fields = [CONSUMERS, "reward-1", entry_id, number, JOB, 0, scored_blob, "1", MEMBERS * TOKENS]
             assert scripts["hand_over"]([*trajectories, *scored, *counters], fields) == 1
-        ids = [entry_id.decode() for entry_id, _ in client.xrange(scored[0], min=last, count=streams.SCAN)]
+        ids = [entry_id.decode() for entry_id, _ in client.xrange(scored[0], min=last, count=SCAN)]
         last = f"({ids[-1]}"
         numbers = json.dumps({"trained": list(range(first, first + BATCH))})
         scripts["finish"](finish_keys, [1, 1, numbers, json.dumps(ids)])

@@ -24,9 +24,10 @@ from services.store.client import Client
 from services.store.job.registry import Registry, WorkerRecord
 from services.trajectories import streams
 from services.trajectories.codec import SCHEMA_VERSION, decode_group, encode, ints, read_ints
+from services.trajectories.entries import PROMPTS, SCORED, TRAJECTORIES, Entry
 from services.trajectories.ledger import Ledger
 from services.trajectories.progress import Progress, ProgressRecord
-from services.trajectories.streams import PROMPTS, SCORED, TRAJECTORIES, Entry, Stage
+from services.trajectories.stage import Stage
 from sspo_proto.trajectory_pb2 import PromptTask, Sampling
 
 POLL_SECONDS = 0.01

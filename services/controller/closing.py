@@ -11,6 +11,7 @@ from services.journal.lineage import surviving
 from services.store import keys
 from services.store.client import Client
 from services.trajectories import streams
+from services.trajectories.entries import EVALUATION_STREAMS, TRAINING_STREAMS
 from services.trajectories.outcomes import DropReason
 from services.trajectories.progress import Progress
 
@@ -24,7 +25,7 @@ def close_job(client: Client, layout: Layout, job_id: str) -> None:
     folder = layout.job(job_id).journal
     if cursor or folder.exists():
         _close_journal(client, Journal(folder), job_id, cursor)
-    streams.delete(client, job_id, (*streams.TRAINING_STREAMS, *streams.EVALUATION_STREAMS))
+    streams.delete(client, job_id, (*TRAINING_STREAMS, *EVALUATION_STREAMS))
     client.delete(keys.wishes(job_id), keys.origins(job_id))
 
 
@@ -50,5 +51,5 @@ def _close_journal(client: Client, journal: Journal, job_id: str, cursor: int) -
         next_step=next_step,
         cursor_at_least=max(header.cursor for header in headers),
         numbers=finished_numbers(headers),
-        clear=streams.TRAINING_STREAMS,
+        clear=TRAINING_STREAMS,
     )

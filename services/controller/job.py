@@ -29,6 +29,7 @@ from services.store.job.transitions import IllegalTransition, Status
 from services.trajectories import streams
 from services.trajectories.ledger import Ledger, LedgerSnapshot
 from services.trajectories.progress import Progress, ProgressRecord
+from services.trajectories.stream_stats import forget_index
 
 log = structlog.get_logger()
 
@@ -148,7 +149,7 @@ class JobReconciler:
     def _dispatcher(self) -> Dispatcher | None:
         """None while it is being made: reading the dataset takes a while, so it is done beside the loop."""
         if self._preparation is None:
-            streams.forget_index(self._client, self._id)  # what an earlier controller left need not be trusted
+            forget_index(self._client, self._id)  # what an earlier controller left need not be trusted
             self._preparation = self._pool.submit(Dispatcher, self._spec, self._client, self._layout)
         return self._preparation.result() if self._preparation.done() else None
 

@@ -21,7 +21,8 @@ from services.reward.scorer import Scorer
 from services.reward.tokens import CompletionDecoder
 from services.store.client import Client
 from services.store.job.registry import Registry, WorkerRecord, WorkerState
-from services.trajectories.streams import EVAL_SCORED, EVAL_TRAJECTORIES, SCORED, TRAJECTORIES, Entry, Stage
+from services.trajectories.entries import EVAL_SCORED, EVAL_TRAJECTORIES, SCORED, TRAJECTORIES, Entry
+from services.trajectories.stage import Stage
 
 TICK_SECONDS = 1.0
 """Period of heartbeat, lease refresh and take-over."""

@@ -10,7 +10,8 @@ import asyncio
 from collections import deque
 
 from services.store.client import Client
-from services.trajectories.streams import Entry, Stage
+from services.trajectories.entries import Entry
+from services.trajectories.stage import Stage
 
 
 class Lane:

@@ -21,9 +21,10 @@ from services.trajectories.codec import (
     mask,
     read_ints,
 )
+from services.trajectories.entries import NO_NUMBER, Entry
 from services.trajectories.letters import MAX_DETAIL_CHARACTERS
 from services.trajectories.outcomes import DropReason
-from services.trajectories.streams import NO_NUMBER, POISON_DEATHS, Entry
+from services.trajectories.stage import POISON_DEATHS
 from sspo_proto.trajectory_pb2 import Failure, Group, PromptTask, Trajectory, VersionSpan
 
 

@@ -33,9 +33,9 @@ from services.rollout.watch import EngineWatch
 from services.rollout.weights import CanaryFailed, ProvenWeights
 from services.store.client import Client
 from services.trajectories.codec import completion_tokens, oldest_step
+from services.trajectories.entries import EVAL_PROMPTS, EVAL_TRAJECTORIES, PROMPTS, TRAJECTORIES, Entry
 from services.trajectories.outcomes import DropReason
 from services.trajectories.progress import Progress, ProgressRecord
-from services.trajectories.streams import EVAL_PROMPTS, EVAL_TRAJECTORIES, PROMPTS, TRAJECTORIES, Entry
 from services.trajectories.tallies import WEIGHTS_CHANGED, Tallies
 from services.weights.file_store import BadManifest, VersionGone
 from sspo_proto.trajectory_pb2 import Group, PromptTask

@@ -13,47 +13,18 @@ from typing import Any
 from services.store import keys
 from services.store.client import Client, call
 from services.trajectories.entries import (
-    ALL_STREAMS,
     CONSUMERS,
-    DEAD,
     EVAL_PROMPTS,
-    EVAL_SCORED,
     EVAL_TRAJECTORIES,
-    EVALUATION_STREAMS,
-    NO_NUMBER,
     PROMPTS,
-    SCORED,
     TRAINING_STREAMS,
     TRAJECTORIES,
     Entry,
     read_entry,
 )
 from services.trajectories.letters import Wish
-from services.trajectories.stage import POISON_DEATHS, SCAN, Stage, ensure_group
-from services.trajectories.stream_stats import forget_index, pairs, steps_in_flight, stream_stats, verify_index
-
-__all__ = [
-    "ALL_STREAMS",
-    "CONSUMERS",
-    "DEAD",
-    "EVALUATION_STREAMS",
-    "EVAL_PROMPTS",
-    "EVAL_SCORED",
-    "EVAL_TRAJECTORIES",
-    "NO_NUMBER",
-    "POISON_DEATHS",
-    "PROMPTS",
-    "SCAN",
-    "SCORED",
-    "TRAINING_STREAMS",
-    "TRAJECTORIES",
-    "Entry",
-    "Stage",
-    "forget_index",
-    "steps_in_flight",
-    "stream_stats",
-    "verify_index",
-]
+from services.trajectories.stage import SCAN, ensure_group
+from services.trajectories.stream_stats import pairs
 
 
 def prepare(client: Client, job_id: str) -> None:

@@ -28,6 +28,7 @@ from services.store.job.registry import Registry, WorkerKind, WorkerRecord, Work
 from services.store.job.steps import Checkpoints, Evaluations, Steps
 from services.store.job.transitions import Status
 from services.trajectories import streams
+from services.trajectories.entries import PROMPTS
 from services.trajectories.progress import Progress
 from tests.browser.records import Course, Records
 
@@ -127,7 +128,7 @@ class Scene:
     def issue(self, trained: int, dropped: int, waiting: int) -> None:
         """A ledger with so many groups, and as many as `waiting` in the stream of prompts."""
         streams.prepare(self.client, self.job_id)
-        prompts = (keys.stream(self.job_id, streams.PROMPTS), keys.stream_index(self.job_id, streams.PROMPTS))
+        prompts = (keys.stream(self.job_id, PROMPTS), keys.stream_index(self.job_id, PROMPTS))
         for number in range(trained + dropped + waiting):
             streams.dispatch(self.client, self.job_id, number, b"\0" * 900, self.spec.learner.steps)
             if number < trained + dropped:

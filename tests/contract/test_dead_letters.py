@@ -16,7 +16,8 @@ from services.store.job.transitions import Status
 from services.trajectories import streams
 from services.trajectories.codec import encode, ints
 from services.trajectories.dead_letters import DeadLetters
-from services.trajectories.streams import PROMPTS, SCORED, TRAJECTORIES, Entry, Stage
+from services.trajectories.entries import ALL_STREAMS, PROMPTS, SCORED, TRAJECTORIES, Entry
+from services.trajectories.stage import Stage
 from services.trajectories.tallies import Tallies
 from sspo_proto.trajectory_pb2 import Group, PromptTask, Reward, Sampling, Trajectory
 
@@ -128,7 +129,7 @@ def test_a_jobs_view_says_what_its_streams_hold_and_what_was_wasted(
     Tallies(client).waste(job_id, "stale", 40)
     bury(client, job_id, 1)
     view = http.get(f"/v1/x/jobs/{job_id}").json()
-    assert set(view["streams"]) == set(streams.ALL_STREAMS)
+    assert set(view["streams"]) == set(ALL_STREAMS)
     assert view["streams"]["prompts"].pop("oldest_seconds") < 60
     assert view["streams"]["prompts"] == {"entries": 2, "bytes": 8, "pending": 0}
     assert view["streams"]["eval_scored"] == {"entries": 0, "bytes": 0, "oldest_seconds": 0.0, "pending": 0}
@@ -149,7 +150,7 @@ def test_a_jobs_view_says_what_its_streams_hold_and_what_was_wasted(
 def test_a_stranger_in_a_stream_breaks_neither_view_nor_metrics(
     url: str, http: httpx.Client, client: Client, job_id: str
 ) -> None:
-    for name in streams.ALL_STREAMS:
+    for name in ALL_STREAMS:
         client.xadd(keys.stream(job_id, name), {"hello": "world"})
         client.xadd(keys.stream(job_id, name), {"number": b"\xff", "payload": b"\xff", "step": "x"})
     view = http.get(f"/v1/x/jobs/{job_id}").json()

@@ -13,7 +13,9 @@ from services.job.spec import JobSpec
 from services.store import keys
 from services.store.client import Client
 from services.trajectories import streams
+from services.trajectories.entries import PROMPTS, SCORED
 from services.trajectories.ledger import Ledger
+from services.trajectories.stage import Stage
 from sspo_proto.trajectory_pb2 import Group
 from tests.support.tiny import create_job, job_spec, scored_group, write_model
 
@@ -42,7 +44,7 @@ def renamed(payload: bytes, job_id: str, number: int | None = None) -> bytes:
 
 def put(client: Client, spec: JobSpec, payloads: Mapping[int, bytes], step: int = 0) -> None:
     """Issue these numbers, ascending, and put their groups where reward workers would."""
-    stage = streams.Stage(client, spec.job_id, streams.PROMPTS, streams.SCORED, "test")
+    stage = Stage(client, spec.job_id, PROMPTS, SCORED, "test")
     for number, payload in sorted(payloads.items()):
         client.set(keys.cursor(spec.job_id), number)
         assert streams.dispatch(client, spec.job_id, number, b"task", step)

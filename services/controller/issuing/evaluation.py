@@ -20,8 +20,9 @@ from services.store.job.steps import Evaluations
 from services.trajectories import streams
 from services.trajectories.codec import MalformedMessage, check_identity, decode_group
 from services.trajectories.dead_letters import DeadLetters
-from services.trajectories.entries import Entry
+from services.trajectories.entries import EVAL_SCORED, EVALUATION_STREAMS, Entry
 from services.trajectories.outcomes import DropReason
+from services.trajectories.stream_stats import steps_in_flight, stream_stats
 
 log = structlog.get_logger()
 
@@ -98,7 +99,7 @@ class Evaluation:
             self._running = None
 
     def _start(self, step: int) -> None:
-        streams.delete(self._client, self._job_id, streams.EVALUATION_STREAMS)
+        streams.delete(self._client, self._job_id, EVALUATION_STREAMS)
         self._client.delete(keys.evaluation_deaths(self._job_id))
         streams.prepare(self._client, self._job_id)
         self._running = _Running(step, self._dispatcher.validation_rows)
@@ -120,9 +121,7 @@ class Evaluation:
         running.looked_for_lost = now
         # In the direction in which rows move: one that moves on meanwhile is seen twice, never missed.
         on_the_way = {
-            row
-            for name in streams.EVALUATION_STREAMS
-            for row, _ in streams.steps_in_flight(self._client, self._job_id, name)
+            row for name in EVALUATION_STREAMS for row, _ in steps_in_flight(self._client, self._job_id, name)
         }
         known = on_the_way | running.rewards.keys() | running.failed
         lost = [row for row in range(running.issued) if row not in known]
@@ -132,22 +131,22 @@ class Evaluation:
             self._dispatcher.evaluate(running.step, lost)
 
     def _full(self) -> bool:
-        stats = streams.stream_stats(self._client, self._job_id, streams.EVALUATION_STREAMS)
+        stats = stream_stats(self._client, self._job_id, EVALUATION_STREAMS)
         return sum(stream.bytes for stream in stats.values()) > self._max_queued_bytes
 
     def _collect(self, running: _Running) -> None:
-        entries = streams.read_after(self._client, self._job_id, streams.EVAL_SCORED, "0", count=1024)
+        entries = streams.read_after(self._client, self._job_id, EVAL_SCORED, "0", count=1024)
         for entry in entries:
             try:
                 self._note(running, entry)
             except MalformedMessage as error:
                 log.warning("evaluation_malformed", job=self._job_id, row=entry.number, reason=str(error))
-                self._letters.put(self._job_id, entry, streams.EVAL_SCORED, DropReason.MALFORMED, str(error))
+                self._letters.put(self._job_id, entry, EVAL_SCORED, DropReason.MALFORMED, str(error))
                 if 0 <= entry.number < running.rows:
                     running.failed.add(entry.number)
         if entries:
             running.heard = time.monotonic()
-        streams.remove(self._client, self._job_id, streams.EVAL_SCORED, [entry.id for entry in entries])
+        streams.remove(self._client, self._job_id, EVAL_SCORED, [entry.id for entry in entries])
 
     def _note(self, running: _Running, entry: Entry) -> None:
         """One answer. Raises MalformedMessage."""

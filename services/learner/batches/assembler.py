@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 import torch
 
 from services.trajectories.codec import MalformedMessage, check_identity, decode_group, oldest_step, read_ints
+from services.trajectories.entries import Entry
 from services.trajectories.outcomes import DropReason
-from services.trajectories.streams import Entry
 from sspo_core import informative
 from sspo_proto.trajectory_pb2 import Group
 

@@ -19,8 +19,9 @@ from services.store.client import Client
 from services.store.job.jobs import Jobs
 from services.trajectories import streams
 from services.trajectories.dead_letters import DeadLetters
-from services.trajectories.entries import Entry
+from services.trajectories.entries import PROMPTS, SCORED, TRAJECTORIES, Entry
 from services.trajectories.outcomes import DropReason
+from services.trajectories.stream_stats import steps_in_flight
 
 log = structlog.get_logger()
 
@@ -72,7 +73,7 @@ class BatchWait:
         return None
 
     def _read(self) -> None:
-        while entries := streams.read_after(self._client, self._spec.job_id, streams.SCORED, self._last_id):
+        while entries := streams.read_after(self._client, self._spec.job_id, SCORED, self._last_id):
             cursor = streams.cursor(self._client, self._spec.job_id)
             for entry in entries:
                 if entry.number < cursor:
@@ -84,7 +85,7 @@ class BatchWait:
     def _bury(self, entry: Entry, why: str) -> bool:
         """Keep a copy of what can't be read; whether its number ends with it."""
         log.warning("group_malformed", job=self._spec.job_id, number=entry.number, entry=entry.id, reason=why)
-        return self._letters.put(self._spec.job_id, entry, streams.SCORED, DropReason.MALFORMED, why)
+        return self._letters.put(self._spec.job_id, entry, SCORED, DropReason.MALFORMED, why)
 
     def _steps_upstream(self) -> list[int]:
         """Policy `wait`: the oldest step that each group in flight may have, of those that are not scored yet.
@@ -94,8 +95,8 @@ class BatchWait:
         """
         if self._spec.learner.staleness_policy != "wait":
             return []
-        names = (streams.PROMPTS, streams.TRAJECTORIES)
-        return [at for name in names for _, at in streams.steps_in_flight(self._client, self._spec.job_id, name)]
+        names = (PROMPTS, TRAJECTORIES)
+        return [at for name in names for _, at in steps_in_flight(self._client, self._spec.job_id, name)]
 
     def _must_wait(self, step: int, upstream: list[int]) -> bool:
         """Would this step make a group in flight too stale, that can still be a part of its batch?"""

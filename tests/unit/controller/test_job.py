@@ -22,6 +22,7 @@ from services.store.job.jobs import JobError, JobRecord, Jobs
 from services.store.job.registry import WorkerRecord, WorkerState
 from services.store.job.transitions import CANCEL, Status
 from services.trajectories import streams
+from services.trajectories.entries import PROMPTS
 from services.trajectories.ledger import LedgerSnapshot
 from services.trajectories.progress import Progress, ProgressRecord
 from tests.support.tiny import create_job, job_spec
@@ -84,7 +85,7 @@ def test_a_cancel_that_comes_while_a_failed_job_is_cleaned_is_cleaned_too(
     assert record.status is Status.CANCELLED and record.cleaned_as is Status.FAILED, "not done yet"
     reconciler.tick(record, may_start=False)
     assert Jobs(client).get(JOB).cleaned_as is Status.CANCELLED
-    assert client.exists(keys.stream(JOB, streams.PROMPTS)) == 0
+    assert client.exists(keys.stream(JOB, PROMPTS)) == 0
     assert Progress(client).read(JOB).next_step == 0
 
 

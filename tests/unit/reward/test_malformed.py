@@ -12,8 +12,9 @@ from services.store.client import Client
 from services.trajectories import codec, streams
 from services.trajectories.codec import encode
 from services.trajectories.dead_letters import DeadLetters
+from services.trajectories.entries import DEAD, EVAL_SCORED, EVAL_TRAJECTORIES, SCORED, TRAJECTORIES
 from services.trajectories.ledger import Ledger
-from services.trajectories.streams import DEAD, EVAL_SCORED, EVAL_TRAJECTORIES, SCORED, TRAJECTORIES
+from services.trajectories.stream_stats import verify_index
 from sspo_proto.trajectory_pb2 import Failure
 from tests.support import malformed
 from tests.support.malformed import BROKEN, CASES, STRANGERS
@@ -56,7 +57,7 @@ def test_a_bad_group_is_buried_and_harms_nothing(
     assert (letter.reason, letter.found_in) == ("malformed", TRAJECTORIES)
     assert letter.number == (1 if case in BROKEN else None)
     assert json.dumps(DeadLetters(client).get(JOB, letter.id)[1], allow_nan=False)
-    assert Ledger(client).snapshot(JOB).balanced and streams.verify_index(client, JOB) == []
+    assert Ledger(client).snapshot(JOB).balanced and verify_index(client, JOB) == []
 
 
 def test_a_failure_of_another_job_is_malformed_and_not_believed(

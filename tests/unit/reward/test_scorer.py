@@ -14,8 +14,9 @@ from services.reward import sandbox, scorer
 from services.reward.scorer import Scored, Scorer
 from services.reward.tokens import CompletionDecoder
 from services.trajectories.codec import decode_group, encode
+from services.trajectories.entries import Entry
 from services.trajectories.outcomes import DropReason
-from services.trajectories.streams import POISON_DEATHS, Entry
+from services.trajectories.stage import POISON_DEATHS
 from sspo_proto.trajectory_pb2 import Failure, Group
 from tests.support.counted import Counted
 

@@ -19,7 +19,8 @@ from services.store.client import Client
 from services.store.job.registry import Registry
 from services.trajectories import streams
 from services.trajectories.codec import decode_group, encode
-from services.trajectories.streams import DEAD, EVAL_SCORED, EVAL_TRAJECTORIES, SCORED, TRAJECTORIES, Stage
+from services.trajectories.entries import CONSUMERS, DEAD, EVAL_SCORED, EVAL_TRAJECTORIES, PROMPTS, SCORED, TRAJECTORIES
+from services.trajectories.stage import Stage
 from sspo_proto.trajectory_pb2 import Group
 
 from .conftest import CATASTROPHE, ENDLESS, JOB
@@ -60,7 +61,7 @@ def put(client: Client, group: Group, *, payload: bytes | None = None) -> None:
     """Dispatch a group's prompt and hand its sample over, as the stages before this one do."""
     number = group.task.group_number
     assert streams.dispatch(client, JOB, number, encode(group.task), step=5)
-    rollout = Stage(client, JOB, streams.PROMPTS, TRAJECTORIES, "rollout-1")
+    rollout = Stage(client, JOB, PROMPTS, TRAJECTORIES, "rollout-1")
     entry = rollout.take()
     assert entry is not None
     assert rollout.hand_over(entry, encode(group) if payload is None else payload, step=4)
@@ -184,7 +185,7 @@ def test_the_lease_is_refreshed_while_a_grader_takes_its_time(
     monkeypatch.setattr(sandbox, "WAIT_SECONDS", 0.05)
     put(client, make_group(0, ENDLESS))
     start(grader=CATASTROPHE, timeout_seconds=2.5, attempts=1)
-    until(lambda: client.xpending(keys.stream(JOB, TRAJECTORIES), streams.CONSUMERS)["pending"] == 1)
+    until(lambda: client.xpending(keys.stream(JOB, TRAJECTORIES), CONSUMERS)["pending"] == 1)
     other = Stage(client, JOB, TRAJECTORIES, SCORED, "other")
     until_late = time.monotonic() + 2.0
     while time.monotonic() < until_late:
@@ -200,7 +201,7 @@ def test_draining_for_too_long_gives_the_group_back_without_a_death(
     monkeypatch.setattr(sandbox, "WAIT_SECONDS", 0.05)
     put(client, make_group(0, ENDLESS))
     running = start(grader=CATASTROPHE, timeout_seconds=60, drain_seconds=0.2)
-    until(lambda: client.xpending(keys.stream(JOB, TRAJECTORIES), streams.CONSUMERS)["pending"] == 1)
+    until(lambda: client.xpending(keys.stream(JOB, TRAJECTORIES), CONSUMERS)["pending"] == 1)
     started = time.monotonic()
     assert running.drain(10.0) == "drained"
     assert time.monotonic() - started < 5.0

@@ -13,8 +13,10 @@ from services.store import keys
 from services.store.client import Client
 from services.trajectories import codec, streams
 from services.trajectories.dead_letters import DeadLetters
+from services.trajectories.entries import DEAD, EVAL_PROMPTS, EVAL_TRAJECTORIES, PROMPTS, SCORED, TRAJECTORIES
 from services.trajectories.ledger import Ledger
-from services.trajectories.streams import EVAL_PROMPTS, EVAL_TRAJECTORIES, PROMPTS, SCORED, TRAJECTORIES, Stage
+from services.trajectories.stage import Stage
+from services.trajectories.stream_stats import verify_index
 from services.trajectories.tallies import Tallies
 from tests.support import malformed
 from tests.support.malformed import BROKEN, CASES, STRANGERS
@@ -47,7 +49,7 @@ def test_a_bad_prompt_is_buried_and_harms_nothing(client: Client, tmp_path: Path
         async with started(client, tmp_path) as bench:
             put(bench, case)
             bench.publish(version=1, step=0)
-            await until(lambda: len(bench.handed_over()) == 3 and client.xlen(keys.stream(JOB, streams.DEAD)) == 1)
+            await until(lambda: len(bench.handed_over()) == 3 and client.xlen(keys.stream(JOB, DEAD)) == 1)
             groups = bench.handed_over()
             failed = [number for number, group in groups.items() if group.HasField("failure")]
             assert failed == ([1] if case in BROKEN else [])
@@ -63,7 +65,7 @@ def test_a_bad_prompt_is_buried_and_harms_nothing(client: Client, tmp_path: Path
         1 if case in BROKEN else None,
     )
     assert json.dumps(DeadLetters(client).get(JOB, letter.id)[1], allow_nan=False)
-    assert Ledger(client).snapshot(JOB).balanced and streams.verify_index(client, JOB) == []
+    assert Ledger(client).snapshot(JOB).balanced and verify_index(client, JOB) == []
 
 
 def test_an_oversized_group_becomes_a_typed_failure(

@@ -25,8 +25,9 @@ from services.store.job.events import Events
 from services.store.job.registry import Registry, WorkerRecord
 from services.trajectories import streams
 from services.trajectories.codec import decode_group, encode, ints
+from services.trajectories.entries import DEAD, EVAL_PROMPTS, EVAL_TRAJECTORIES, PROMPTS, TRAJECTORIES
 from services.trajectories.progress import Progress
-from services.trajectories.streams import DEAD, EVAL_PROMPTS, EVAL_TRAJECTORIES, PROMPTS, TRAJECTORIES, Stage
+from services.trajectories.stage import Stage
 from services.trajectories.tallies import Tallies
 from services.weights.file_store import VersionGone, publish
 from services.weights.manifest import Canary

@@ -14,9 +14,11 @@ from services.store.job.transitions import IllegalTransition, Status
 from services.trajectories import letters, streams
 from services.trajectories.codec import encode, floats, ints
 from services.trajectories.dead_letters import DeadLetters, LetterNotFound, NotRequeueable
+from services.trajectories.entries import DEAD, EVAL_SCORED, PROMPTS, SCORED, TRAJECTORIES, Entry
 from services.trajectories.ledger import Ledger
 from services.trajectories.progress import Progress
-from services.trajectories.streams import DEAD, EVAL_SCORED, PROMPTS, SCORED, TRAJECTORIES, Entry, Stage
+from services.trajectories.stage import Stage
+from services.trajectories.stream_stats import stream_stats, verify_index
 from services.trajectories.tallies import Tallies
 from sspo_proto.trajectory_pb2 import Group, PromptTask, Reward, Sampling, Trajectory
 from tests.support.tiny import create_job, job_spec
@@ -74,7 +76,7 @@ def test_the_oldest_letters_make_room_by_count_and_bytes(client: Client, monkeyp
     bury(client, 5, b"x" * 97)
     assert [letter.number for letter in DeadLetters(client).list(JOB)[0]] == [5, 4]
     assert Tallies(client).read(JOB).forgotten_letters == 4
-    assert streams.stream_stats(client, JOB)[DEAD].bytes == 99 and streams.verify_index(client, JOB) == []
+    assert stream_stats(client, JOB)[DEAD].bytes == 99 and verify_index(client, JOB) == []
     with pytest.raises(LetterNotFound):
         DeadLetters(client).get(JOB, first)
 

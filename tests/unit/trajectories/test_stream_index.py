@@ -18,10 +18,21 @@ from services.store.client import Client, connect
 from services.trajectories import streams
 from services.trajectories.codec import MAX_MESSAGE_BYTES, OversizedMessage
 from services.trajectories.dead_letters import DeadLetters
+from services.trajectories.entries import (
+    CONSUMERS,
+    DEAD,
+    NO_NUMBER,
+    PROMPTS,
+    SCORED,
+    TRAINING_STREAMS,
+    TRAJECTORIES,
+    Entry,
+)
 from services.trajectories.ledger import Ledger
 from services.trajectories.outcomes import DropReason
 from services.trajectories.progress import Progress
-from services.trajectories.streams import DEAD, PROMPTS, SCORED, TRAINING_STREAMS, TRAJECTORIES, Entry, Stage
+from services.trajectories.stage import Stage
+from services.trajectories.stream_stats import forget_index, steps_in_flight, stream_stats, verify_index
 from services.trajectories.tallies import Tallies
 
 JOB = "ftjob-1"
@@ -102,7 +113,7 @@ class Walk:
         """Ids of entries that somebody holds: who has the payload in hand goes on though the entry is gone."""
         if name == SCORED:
             return set()
-        rows: Any = self.client.xpending_range(keys.stream(JOB, name), streams.CONSUMERS, "-", "+", 9999)
+        rows: Any = self.client.xpending_range(keys.stream(JOB, name), CONSUMERS, "-", "+", 9999)
         return {row["message_id"].decode() for row in rows}
 
     def duplicate(self) -> None:
@@ -141,9 +152,9 @@ def test_after_anything_at_all_the_index_is_the_streams(client: Client, seed: in
         done.append(step.__name__)
         snapshot = Ledger(client).snapshot(JOB)
         assert snapshot.balanced and not snapshot.missing, done
-        streams.stream_stats(client, JOB)
-        assert streams.verify_index(client, JOB) == [], done
-        stats = streams.stream_stats(client, JOB)
+        stream_stats(client, JOB)
+        assert verify_index(client, JOB) == [], done
+        stats = stream_stats(client, JOB)
         for name in (*TRAINING_STREAMS, DEAD):
             entries: Any = client.xrange(keys.stream(JOB, name))
             held = (len(entries), sum(len(fields[b"payload"]) for _, fields in entries))
@@ -160,7 +171,7 @@ def test_our_own_calls_never_need_the_streams_to_be_read(client: Client) -> None
     for _ in range(300):
         step = walk.random.choice([step for step in STEPS if step not in (Walk.lose_and_reissue, Walk.duplicate)])
         step(walk)
-        assert streams.verify_index(client, JOB) == [], step.__name__
+        assert verify_index(client, JOB) == [], step.__name__
 
 
 def test_what_strangers_add_and_delete_is_seen_at_the_next_look(client: Client) -> None:
@@ -169,14 +180,14 @@ def test_what_strangers_add_and_delete_is_seen_at_the_next_look(client: Client) 
         walk.dispatch()
     client.xadd(keys.stream(JOB, PROMPTS), {"hello": "world"})
     client.xadd(keys.stream(JOB, SCORED), {"number": 2})
-    assert streams.verify_index(client, JOB) != []
+    assert verify_index(client, JOB) != []
     snapshot = Ledger(client).snapshot(JOB)
     assert snapshot.balanced and (snapshot.in_flight, snapshot.in_streams[PROMPTS]) == (5, 6)
-    assert streams.steps_in_flight(client, JOB, SCORED) == [(2, 0)]
+    assert steps_in_flight(client, JOB, SCORED) == [(2, 0)]
     client.delete(keys.stream(JOB, PROMPTS))
     assert Ledger(client).snapshot(JOB).missing == (0, 1, 3, 4)
-    streams.stream_stats(client, JOB)
-    assert streams.verify_index(client, JOB) == []
+    stream_stats(client, JOB)
+    assert verify_index(client, JOB) == []
 
 
 def test_numbers_that_were_never_issued_are_none_of_the_ledgers(client: Client) -> None:
@@ -185,7 +196,7 @@ def test_numbers_that_were_never_issued_are_none_of_the_ledgers(client: Client) 
         fields: Any = {"job": JOB, "number": number, "step": 0, "payload": b""}
         client.xadd(keys.stream(JOB, SCORED), fields)
     snapshot = Ledger(client).snapshot(JOB)
-    assert snapshot.balanced and snapshot.in_flight == 1 and streams.verify_index(client, JOB) == []
+    assert snapshot.balanced and snapshot.in_flight == 1 and verify_index(client, JOB) == []
 
 
 def test_an_entry_without_a_number_is_taken_over_like_others(client: Client) -> None:
@@ -196,7 +207,7 @@ def test_an_entry_without_a_number_is_taken_over_like_others(client: Client) -> 
     assert entry is not None and entry.problem
     streams.release_consumer(client, JOB, first._consumer)
     [taken] = second.take_over(60)
-    assert (taken.id, taken.deaths, taken.number) == (entry.id, 1, streams.NO_NUMBER)
+    assert (taken.id, taken.deaths, taken.number) == (entry.id, 1, NO_NUMBER)
     assert second.bury(taken, "malformed", taken.problem, b"")
     assert client.hgetall(keys.deaths(JOB)) == {} and client.xlen(keys.stream(JOB, DEAD)) == 1
 
@@ -206,11 +217,11 @@ def test_the_age_of_a_stream_is_that_of_its_oldest_entry(client: Client) -> None
     walk.dispatch()
     time.sleep(0.3)
     walk.dispatch()
-    stats = streams.stream_stats(client, JOB)
+    stats = stream_stats(client, JOB)
     assert 0.3 <= stats[PROMPTS].oldest_seconds < 5 and stats[SCORED].oldest_seconds == 0
     entry = walk.stages[0].take()
     assert entry is not None and walk.stages[0].hand_over(entry, b"", 0)
-    assert streams.stream_stats(client, JOB)[PROMPTS].oldest_seconds < 0.3
+    assert stream_stats(client, JOB)[PROMPTS].oldest_seconds < 0.3
 
 
 def test_whoever_begins_has_the_streams_read_themselves(client: Client) -> None:
@@ -219,7 +230,7 @@ def test_whoever_begins_has_the_streams_read_themselves(client: Client) -> None:
     [(entry_id, _)] = client.xrange(keys.stream(JOB, PROMPTS))
     client.hset(index, entry_id, "5 0 4 0 ")  # as many entries, but not what they are
     assert Ledger(client).snapshot(JOB).missing == (0,)
-    streams.forget_index(client, JOB)
+    forget_index(client, JOB)
     assert Ledger(client).snapshot(JOB).balanced
 
 
@@ -270,7 +281,7 @@ def test_a_truncated_append_only_file_leaves_index_and_streams_in_step(tmp_path:
         cut.mkdir()
         (cut / "appendonly.aof").write_bytes(log[: walk.random.randrange(len(log) // 3, len(log))])
         with server(cut) as client:
-            assert streams.verify_index(client, JOB) == []
+            assert verify_index(client, JOB) == []
             assert Ledger(client).snapshot(JOB).balanced
             cursors.add(streams.cursor(client, JOB))
     assert len(cursors) > 2 and min(cursors) < cursor, "something was lost, at different places"

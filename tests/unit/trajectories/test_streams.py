@@ -11,10 +11,12 @@ import pytest
 from services.store import keys
 from services.store.client import Client, connect
 from services.trajectories import streams
+from services.trajectories.entries import PROMPTS, SCORED, TRAJECTORIES
 from services.trajectories.ledger import Ledger
 from services.trajectories.outcomes import Fenced
 from services.trajectories.progress import Progress
-from services.trajectories.streams import PROMPTS, SCORED, TRAJECTORIES, Stage
+from services.trajectories.stage import Stage
+from services.trajectories.stream_stats import steps_in_flight, verify_index
 from services.trajectories.tallies import Tallies
 
 JOB = "ftjob-1"
@@ -46,7 +48,7 @@ def test_hand_over_moves_an_entry_once(client: Client) -> None:
     assert stage.hand_over(entry, b"group", step=3)
     assert not stage.hand_over(entry, b"group", step=3)
     assert client.xlen(keys.stream(JOB, PROMPTS)) == 0
-    assert streams.steps_in_flight(client, JOB, TRAJECTORIES) == [(0, 3)]
+    assert steps_in_flight(client, JOB, TRAJECTORIES) == [(0, 3)]
 
 
 class Died(BaseException):
@@ -78,7 +80,7 @@ def test_a_consumer_that_dies_at_any_moment_leaves_the_group_in_one_stream(
             assert stage.hand_over(entry, b"group", 0)
         snapshot = Ledger(client).snapshot(JOB)
         assert snapshot.balanced and sum(snapshot.in_streams.values()) == 1, (moment, snapshot)
-        assert streams.verify_index(client, JOB) == []
+        assert verify_index(client, JOB) == []
         if left[0] >= 0:
             return
 

@@ -26,19 +26,20 @@ from services.store.job.transitions import Status
 from services.trajectories import streams
 from services.trajectories.codec import decode_task, encode, floats, ints, mask
 from services.trajectories.dead_letters import DeadLetters
-from services.trajectories.entries import EVALUATION_STREAMS
-from services.trajectories.ledger import Ledger
-from services.trajectories.progress import ProgressRecord
-from services.trajectories.streams import (
+from services.trajectories.entries import (
     EVAL_PROMPTS,
     EVAL_SCORED,
     EVAL_TRAJECTORIES,
+    EVALUATION_STREAMS,
     PROMPTS,
     SCORED,
     TRAJECTORIES,
     Entry,
-    Stage,
 )
+from services.trajectories.ledger import Ledger
+from services.trajectories.progress import ProgressRecord
+from services.trajectories.stage import Stage
+from services.trajectories.stream_stats import stream_stats, verify_index
 from services.trajectories.tallies import Tallies
 from sspo_proto.trajectory_pb2 import Group, PromptTask, Reward, Sampling, Trajectory, VersionSpan
 from tests.support.tiny import create_job, job_spec
@@ -142,7 +143,7 @@ def test_the_end_of_a_job_clears_all_but_its_letters_and_counts_what_was_in_vain
 def test_a_group_is_expected_as_large_as_those_before_or_those_that_lie(client: Client, dispatcher: Dispatcher) -> None:
     spec = job_spec(JOB)
     dispatcher.dispatch(4, 0)
-    prompts = streams.stream_stats(client, JOB)[PROMPTS].bytes
+    prompts = stream_stats(client, JOB)[PROMPTS].bytes
     queued = queued_groups(client, spec)
     assert (queued.bytes, queued.unsampled, queued.group_bytes) == (prompts, 4, largest_group_bytes(spec.rollout))
     stage = Stage(client, JOB, PROMPTS, TRAJECTORIES, "a")
@@ -152,7 +153,7 @@ def test_a_group_is_expected_as_large_as_those_before_or_those_that_lie(client: 
     queued = queued_groups(client, spec)
     assert (queued.unsampled, queued.group_bytes, queued.bytes) == (
         *(2, 2000),
-        4000 + streams.stream_stats(client, JOB)[PROMPTS].bytes,
+        4000 + stream_stats(client, JOB)[PROMPTS].bytes,
     )
     reward = Stage(client, JOB, TRAJECTORIES, SCORED, "b")
     first: Any = reward.take()
@@ -209,7 +210,7 @@ def test_an_evaluation_issues_only_so_many_rows_at_once(
     assert not evaluation.running
     [record] = Evaluations(client).list(JOB)
     assert (record["graded"], record["missing"], record["reward_mean"]) == (6, 0, pytest.approx(5 / 6))
-    assert streams.verify_index(client, JOB) == []
+    assert verify_index(client, JOB) == []
 
 
 def test_rows_of_an_evaluation_that_redis_lost_are_issued_again(

@@ -8,7 +8,7 @@ import pytest
 
 from services.learner.batches.assembler import Assembler, FinishedNumbers
 from services.trajectories.codec import encode, floats, ints, mask
-from services.trajectories.streams import Entry
+from services.trajectories.entries import Entry
 from sspo_proto.trajectory_pb2 import Failure, Group, PromptTask, Reward, Sampling, Trajectory, VersionSpan
 
 JOB = "ftjob-1"

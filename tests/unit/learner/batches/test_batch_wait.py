@@ -12,6 +12,9 @@ from services.learner.batches.assembler import Assembler, Batch
 from services.learner.batches.batch_wait import BatchWait
 from services.store.client import Client
 from services.trajectories import streams
+from services.trajectories.entries import PROMPTS, SCORED, TRAJECTORIES
+from services.trajectories.stage import Stage
+from services.trajectories.stream_stats import steps_in_flight
 from tests.support.tiny import create_job, job_spec
 from tests.unit.learner.batches.test_assembler import JOB, group
 
@@ -32,15 +35,15 @@ def issue(client: Client, number: int, step: int) -> None:
 
 
 def move(client: Client, source: str, target: str, step: int) -> None:
-    stage = streams.Stage(client, JOB, source, target, "worker")
+    stage = Stage(client, JOB, source, target, "worker")
     entry = stage.take()
     assert entry is not None and stage.hand_over(entry, group(entry.number, step), step)
 
 
 def score(client: Client, number: int, step: int) -> None:
     issue(client, number, step)
-    move(client, streams.PROMPTS, streams.TRAJECTORIES, step)
-    move(client, streams.TRAJECTORIES, streams.SCORED, step)
+    move(client, PROMPTS, TRAJECTORIES, step)
+    move(client, TRAJECTORIES, SCORED, step)
 
 
 def waited(client: Client, spec: JobSpec, step: int, **during: Any) -> list[int]:
@@ -56,19 +59,19 @@ def waited(client: Client, spec: JobSpec, step: int, **during: Any) -> list[int]
     return [] if batch is None else [scored.number for scored in batch.groups]
 
 
-@pytest.mark.parametrize("stream", [streams.PROMPTS, streams.TRAJECTORIES])
+@pytest.mark.parametrize("stream", [PROMPTS, TRAJECTORIES])
 def test_a_step_waits_for_a_group_that_it_would_make_too_stale(client: Client, spec: JobSpec, stream: str) -> None:
     issue(client, 0, 0)
-    if stream == streams.TRAJECTORIES:
-        move(client, streams.PROMPTS, streams.TRAJECTORIES, 0)
-    stage = streams.Stage(client, JOB, streams.PROMPTS, streams.TRAJECTORIES, "other")
+    if stream == TRAJECTORIES:
+        move(client, PROMPTS, TRAJECTORIES, 0)
+    stage = Stage(client, JOB, PROMPTS, TRAJECTORIES, "other")
     held = stage.take()
     for number in (1, 2):
         issue(client, number, 1)
         entry = stage.take()
         assert entry is not None and stage.hand_over(entry, group(number, 1), 1)
-    scorer = streams.Stage(client, JOB, streams.TRAJECTORIES, streams.SCORED, "scorer")
-    old = scorer.take() if stream == streams.TRAJECTORIES else None
+    scorer = Stage(client, JOB, TRAJECTORIES, SCORED, "scorer")
+    old = scorer.take() if stream == TRAJECTORIES else None
     for _ in (1, 2):
         entry = scorer.take()
         assert entry is not None and scorer.hand_over(entry, entry.payload, 1)
@@ -90,17 +93,17 @@ def test_a_group_that_moves_on_meanwhile_is_not_missed(
     client: Client, spec: JobSpec, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     issue(client, 0, 0)
-    move(client, streams.PROMPTS, streams.TRAJECTORIES, 0)
-    old = streams.Stage(client, JOB, streams.TRAJECTORIES, streams.SCORED, "reward-1")
+    move(client, PROMPTS, TRAJECTORIES, 0)
+    old = Stage(client, JOB, TRAJECTORIES, SCORED, "reward-1")
     entry = old.take()
     for number in (1, 2):
         issue(client, number, 1)
-        move(client, streams.PROMPTS, streams.TRAJECTORIES, 1)
-        move(client, streams.TRAJECTORIES, streams.SCORED, 1)
-    look = streams.steps_in_flight
+        move(client, PROMPTS, TRAJECTORIES, 1)
+        move(client, TRAJECTORIES, SCORED, 1)
+    look = steps_in_flight
 
     def moves_right_before_the_last_look(*args: Any) -> Any:
-        if args[2] == streams.TRAJECTORIES and entry is not None:
+        if args[2] == TRAJECTORIES and entry is not None:
             old.hand_over(entry, group(0, 0), 0)
         return look(*args)
 

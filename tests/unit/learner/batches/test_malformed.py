@@ -14,9 +14,11 @@ from services.store.client import Client
 from services.trajectories import codec, streams
 from services.trajectories.codec import decode_group
 from services.trajectories.dead_letters import DeadLetters
+from services.trajectories.entries import PROMPTS, SCORED, TRAJECTORIES
 from services.trajectories.ledger import Ledger
 from services.trajectories.progress import Progress
-from services.trajectories.streams import PROMPTS, SCORED, TRAJECTORIES, Stage
+from services.trajectories.stage import Stage
+from services.trajectories.stream_stats import verify_index
 from services.trajectories.tallies import Tallies
 from tests.support import malformed
 from tests.support.malformed import BROKEN, CASES, STRANGERS
@@ -97,7 +99,7 @@ def test_a_bad_group_is_buried_and_harms_nothing(prepared: Client, case: str) ->
     assert json.dumps(DeadLetters(prepared).get(JOB, letter.id)[1], allow_nan=False)
     snapshot = Ledger(prepared).snapshot(JOB)
     assert snapshot.balanced and snapshot.in_flight == 0 and prepared.xlen(keys.stream(JOB, SCORED)) == 0
-    assert streams.verify_index(prepared, JOB) == []
+    assert verify_index(prepared, JOB) == []
 
 
 @pytest.mark.parametrize("late", [False, True])
@@ -152,4 +154,4 @@ def test_what_a_dead_learner_had_committed_leaves_the_stream_and_is_counted_once
         Progress(prepared).assert_training(JOB, epoch=1, next_step=1, cursor_at_least=3, numbers=numbers)
         assert [entry.number for entry in streams.read_after(prepared, JOB, SCORED, "0")] == [2]
         assert Tallies(prepared).read(JOB).wasted_tokens == {"stale": TOKENS}
-    assert Ledger(prepared).snapshot(JOB).balanced and streams.verify_index(prepared, JOB) == []
+    assert Ledger(prepared).snapshot(JOB).balanced and verify_index(prepared, JOB) == []
