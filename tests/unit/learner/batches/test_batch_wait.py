@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from services.job.spec import JobSpec
+from services.learner.batches import batch_wait
 from services.learner.batches.assembler import Assembler, Batch
 from services.learner.batches.batch_wait import BatchWait
 from services.store.client import Client
@@ -107,5 +108,5 @@ def test_a_group_that_moves_on_meanwhile_is_not_missed(
             old.hand_over(entry, group(0, 0), 0)
         return look(*args)
 
-    monkeypatch.setattr(streams, "steps_in_flight", moves_right_before_the_last_look)
+    monkeypatch.setattr(batch_wait, "steps_in_flight", moves_right_before_the_last_look)
     assert waited(client, spec, step=1) == [0, 1]
