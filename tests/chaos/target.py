@@ -22,7 +22,8 @@ from tests.chaos.cut import Cut, cut
 from tests.chaos.points import FOLDER, Points
 from tests.chaos.subject import prepare
 from tests.chaos.victims import MARK, Family, alive
-from tests.support.service import RunningService, wait_until
+from tests.support.service import RunningService
+from tests.support.waiting import wait_until
 
 LOOK_SECONDS = 5.0
 ENDED = ("succeeded", "failed", "cancelled")

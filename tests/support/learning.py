@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import load_file
 
 from services.disk.layout import Layout
 from services.job.spec import JobSpec
+from services.learner.loop import Learner
 from services.store import keys
 from services.store.client import Client
 from services.trajectories import streams
@@ -18,6 +21,7 @@ from services.trajectories.ledger import Ledger
 from services.trajectories.stage import Stage
 from sspo_proto.trajectory_pb2 import Group
 from tests.support.tiny import create_job, job_spec, scored_group, write_model
+from tests.support.waiting import wait_until
 
 
 def layout_with_model(root: Path) -> Layout:
@@ -59,6 +63,20 @@ def fill(client: Client, spec: JobSpec, groups: Sequence[bytes]) -> None:
     put(client, spec, {number: renamed(payload, spec.job_id) for number, payload in enumerate(groups)})
 
 
+def run_until_it_waits(learner: Learner, *, step: int) -> str:
+    """Run a learner until it waits for the batch of `step`, and stop it then; how it ended."""
+
+    def stop() -> None:
+        wait_until(lambda: learner.phase == "waiting_for_batch" and learner.step == step)
+        learner.stop()
+
+    stopping = threading.Thread(target=stop, daemon=True)
+    stopping.start()
+    outcome = learner.run()
+    stopping.join()
+    return outcome
+
+
 def exported(layout: Layout, spec: JobSpec) -> dict[str, torch.Tensor]:
     """The weights of a job that has finished."""
     return load_file(layout.job(spec.job_id).export / "model.safetensors")
@@ -73,3 +91,16 @@ def assert_ledger(client: Client, spec: JobSpec, *, trained: int, **dropped: int
     snapshot = Ledger(client).snapshot(spec.job_id)
     assert (snapshot.trained, snapshot.dropped) == (trained, dropped), snapshot
     assert snapshot.balanced, snapshot
+
+
+def single(job_id: str = "ftjob-1", **learner: Any) -> JobSpec:
+    """Six steps of one group each, a checkpoint after every second, the newest two kept."""
+    settings = {"steps": 6, "batch_size": 1, "checkpoint_every": 2, "keep_checkpoints": 2, "max_staleness": 9}
+    return job_spec(job_id, **{**settings, **learner})
+
+
+def flip(path: Path) -> None:
+    """Change one bit in the middle of a file."""
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)

@@ -17,6 +17,7 @@ import yaml
 from openai import APIConnectionError, InternalServerError, OpenAI
 
 from services.disk.layout import Layout
+from tests.support.waiting import wait_until
 
 
 class RunningService:
@@ -125,10 +126,3 @@ class RunningService:
 def kill(pid: int) -> None:
     """kill -9."""
     os.kill(pid, signal.SIGKILL)
-
-
-def wait_until(what: Callable[[], Any], seconds: float) -> None:
-    deadline = time.monotonic() + seconds
-    while not what():
-        assert time.monotonic() < deadline, "waited too long"
-        time.sleep(0.1)

@@ -15,7 +15,8 @@ from deploy.monitoring.alerts import ALERTS
 from deploy.monitoring.boards import DASHBOARDS
 from deploy.monitoring.files import DASHBOARD_FOLDER
 from tests.support.prometheus.server import SCRAPE_SECONDS
-from tests.support.service import RunningService, wait_until
+from tests.support.service import RunningService
+from tests.support.waiting import wait_until
 
 VARIABLES = {"$__rate_interval": f"{10 * SCRAPE_SECONDS}s", "$staleness": ".+"}
 GPU_PANELS = {(board.uid, panel.title) for board in DASHBOARDS for panel in board.panels if panel.absent_without}

@@ -19,7 +19,8 @@ import yaml
 
 from deploy.monitoring.files import RULES
 from services.cli.up.parts import free_port
-from tests.support.service import RunningService, wait_until
+from tests.support.service import RunningService
+from tests.support.waiting import wait_until
 
 SCRAPE_SECONDS = 2
 SHIPPED = RULES.with_name("prometheus.yml")

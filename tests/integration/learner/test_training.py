@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import threading
-import time
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -25,8 +23,9 @@ from services.trajectories import streams
 from services.trajectories.ledger import Ledger
 from services.trajectories.progress import Progress
 from tests.support.counted import Counted
-from tests.support.learning import exported, fill, put, same_bits
+from tests.support.learning import exported, fill, put, run_until_it_waits, same_bits
 from tests.support.tiny import create_job, job_spec
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -105,8 +104,7 @@ def test_a_shorter_memory_of_redis_is_asserted_again(client: Client, layout: Lay
     spec = job_spec()
     fill(client, spec, groups[:4])
     learner = Learner(spec, client, layout)
-    threading.Timer(3.0, learner.stop).start()
-    assert learner.run() == "drained"
+    assert run_until_it_waits(learner, step=2) == "drained"
     client.flushall()
     create_job(client, spec)
     streams.prepare(client, spec.job_id)
@@ -125,10 +123,10 @@ def test_a_waiting_learner_reminds_a_redis_that_forgot(client: Client, layout: L
     ended: list[str] = []
     thread = threading.Thread(target=lambda: ended.append(learner.run()), daemon=True)
     thread.start()
-    _wait_for(lambda: learner.phase == "waiting_for_batch" and learner.step == 1)
+    wait_until(lambda: learner.phase == "waiting_for_batch" and learner.step == 1)
     before = Progress(client).read(spec.job_id)
     client.delete(keys.progress(spec.job_id), keys.finished(spec.job_id))
-    _wait_for(lambda: Progress(client).read(spec.job_id) == replace(before, trained_tokens=0))
+    wait_until(lambda: Progress(client).read(spec.job_id) == replace(before, trained_tokens=0))
     assert Ledger(client).snapshot(spec.job_id).trained == 2
     learner.stop()
     thread.join(20)
@@ -158,10 +156,3 @@ def test_waiting_for_a_batch_has_a_deadline(client: Client, layout: Layout, grou
     fill(client, spec, groups[:1])
     with pytest.raises(BatchTimeout, match="1 of 2 groups"):
         Learner(spec, client, layout).run()
-
-
-def _wait_for(what: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 30
-    while not what():
-        assert time.monotonic() < deadline, "waited too long"
-        time.sleep(0.05)

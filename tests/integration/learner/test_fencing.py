@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -26,6 +25,7 @@ from services.trajectories.progress import Progress
 from services.weights.file_store import versions
 from tests.support.learning import assert_ledger, fill
 from tests.support.tiny import job_spec
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -105,20 +105,13 @@ def epochs(layout: Layout, spec: JobSpec) -> list[int]:
     return [header.epoch for header in Journal(layout.job(spec.job_id).journal).headers()]
 
 
-def wait_for(what: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 30
-    while not what():
-        assert time.monotonic() < deadline, "waited too long"
-        time.sleep(0.02)
-
-
 def test_of_two_learners_the_first_ends_itself_while_it_waits(
     client: Client, layout: Layout, groups: list[bytes], threads: Callable[[JobSpec], Thread]
 ) -> None:
     spec = job_spec()
     fill(client, spec, groups[:2])
     first = threads(spec).start()
-    wait_for(lambda: first.learner.phase == "waiting_for_batch" and first.learner.step == 1)
+    wait_until(lambda: first.learner.phase == "waiting_for_batch" and first.learner.step == 1)
     second = threads(spec).start()
     assert isinstance(first.end(), Fenced)
     second.learner.stop()
@@ -177,7 +170,7 @@ def test_a_learner_woken_while_it_trains_publishes_nothing(
     assert reached.wait(30)
     remembered: Any = client.hgetall(keys.progress(spec.job_id))
     new = threads(spec).start()
-    wait_for(lambda: new.learner.phase == "waiting_for_batch")
+    wait_until(lambda: new.learner.phase == "waiting_for_batch")
     new.learner.stop()
     assert new.end() == "drained"
     if redis_forgets:

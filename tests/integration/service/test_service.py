@@ -10,7 +10,8 @@ import psutil
 import pytest
 
 from services.journal.journal import audit
-from tests.support.service import RunningService, kill, wait_until
+from tests.support.service import RunningService, kill
+from tests.support.waiting import wait_until
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(420)]
 
