@@ -12,7 +12,7 @@ PIP := $(BIN)/pip --disable-pip-version-check -q
 SYSTEM_PACKAGES := chromium prometheus
 
 .DEFAULT_GOAL := help
-.PHONY: help setup system-packages demo up test screenshots chaos lint format bench-core bench gate-study drift-study soak dashboards proto clean
+.PHONY: help setup system-packages demo up test screenshots chaos lint format bench-core bench gate-study drift-study soak dashboards docs proto clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 12
@@ -79,6 +79,9 @@ drift-study: $(READY)  ## five ways in which a job goes wrong, and what names an
 
 dashboards: $(READY)  ## generate Grafana's dashboards, Prometheus' rules and docs/metrics.md
 	$(BIN)/python -m deploy.monitoring
+
+docs: $(READY)  ## generate docs/settings.md
+	$(BIN)/python -m services.settings
 
 proto: $(READY)  ## generate the messages of proto/
 	$(BIN)/python -m grpc_tools.protoc -Iproto --python_out=proto --pyi_out=proto proto/sspo_proto/trajectory.proto

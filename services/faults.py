@@ -19,8 +19,9 @@ from pathlib import Path
 import psutil
 
 from services.disk.files import write_atomic
+from services.settings.processes import FaultSettings
 
-_FOLDER = os.environ.get("SSPO_FAULTS")
+_FOLDER = FaultSettings.read().faults
 _SIGNALS = {"kill": signal.SIGKILL, "stop": signal.SIGSTOP}
 _passes: dict[str, int] = {}
 """Id of an armed point -> how often this process has passed it."""
@@ -29,7 +30,7 @@ _passes: dict[str, int] = {}
 def fault(name: str) -> None:
     """A point. Returns, unless a test has armed it for this process."""
     if _FOLDER is not None:
-        _look(Path(_FOLDER), name)
+        _look(_FOLDER, name)
 
 
 def _look(folder: Path, name: str) -> None:

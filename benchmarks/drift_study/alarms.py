@@ -17,8 +17,8 @@ from typing import Any
 from deploy.monitoring.files import RULES
 from services.api.collector import JobCollector
 from services.api.dependencies import Service
-from services.api.settings import Settings
 from services.disk.layout import Layout
+from services.settings.processes import ApiSettings
 from services.store.client import Client
 
 SCRAPE_SECONDS = 15
@@ -35,7 +35,7 @@ class Scrapes:
 
     def __init__(self, job_id: str, client: Client, layout: Layout) -> None:
         address = client.connection_pool.connection_kwargs["path"]
-        self._service = Service.open(Settings(data=layout.root, redis_url=f"unix://{address}", api_key="study"))
+        self._service = Service.open(ApiSettings(data=layout.root, redis_url=f"unix://{address}", api_key="study"))
         self._job_id = job_id
         self.pages: list[Page] = []
 

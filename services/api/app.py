@@ -12,12 +12,12 @@ from services.api.collector import VERSION, registry_for
 from services.api.dependencies import Service
 from services.api.middleware import BearerKey, BodyLimit, RequestBoundary
 from services.api.routes import dead_letters, files, graders, jobs, permissions, system, x
-from services.api.settings import Settings
+from services.settings.processes import ApiSettings
 
 MULTIPART_OVERHEAD_BYTES = 65_536
 
 
-def create_app(settings: Settings) -> FastAPI:
+def create_app(settings: ApiSettings) -> FastAPI:
     """The REST API over the store that `settings` name."""
     service = Service.open(settings)
 

@@ -8,7 +8,7 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 
-from services.api.settings import Settings
+from services.settings.processes import ApiSettings
 from services.store.client import Client, connect
 from services.store.files import Files
 from services.store.job.creations import Creations
@@ -32,7 +32,7 @@ class Service:
     """The store as the API uses it. Routes are plain functions, which FastAPI runs in threads: the store is
     synchronous."""
 
-    settings: Settings
+    settings: ApiSettings
     client: Client
     jobs: Jobs
     files: Files
@@ -51,7 +51,7 @@ class Service:
     grader_slots: threading.BoundedSemaphore
 
     @classmethod
-    def open(cls, settings: Settings) -> Service:
+    def open(cls, settings: ApiSettings) -> Service:
         """Everything over one client. Does not touch the network."""
         client = connect(settings.redis_url, patience_seconds=REDIS_PATIENCE_SECONDS)
         return cls(

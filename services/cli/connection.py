@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from services.disk.layout import Layout
+from services.settings.processes import ClientSettings
 
 if TYPE_CHECKING:
     from openai import OpenAI
@@ -32,15 +32,14 @@ class Connection:
     key: str = field(repr=False)
 
 
-def find(data: Path | None, environment: Mapping[str, str] = os.environ) -> Connection:
+def find(data: Path | None) -> Connection:
     """The service of `data`; without one, of SSPO_URL and SSPO_API_KEY, or of SSPO_DATA. Raises NoService."""
-    if data is None and environment.get("SSPO_URL"):
-        key = environment.get("SSPO_API_KEY")
-        if not key:
+    settings = ClientSettings.read()
+    if data is None and settings.url:
+        if not settings.api_key:
             raise NoService("SSPO_URL is set, but SSPO_API_KEY is not")
-        return Connection(environment["SSPO_URL"].rstrip("/").removesuffix("/v1"), key)
-    if data is None and environment.get("SSPO_DATA"):
-        data = Path(environment["SSPO_DATA"])
+        return Connection(settings.url.rstrip("/").removesuffix("/v1"), settings.api_key)
+    data = data or settings.data
     if data is None:
         raise NoService(f"no service named: {HINT}")
     layout = Layout(data)

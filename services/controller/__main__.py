@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import os
 import signal
 
-from services.disk.layout import Layout
 from services.observability.logs import configure
+from services.settings.processes import ControllerSettings
 
 
 def main() -> None:
     configure("controller")
+    settings = ControllerSettings.read()
     from services.controller.loop import Controller, connect_ray  # Ray is slow to import: settings are read first
     from services.store.client import connect
 
-    connect_ray(os.environ["SSPO_RAY_ADDRESS"])
-    controller = Controller(connect(os.environ["SSPO_REDIS_URL"]), Layout.from_environment())
+    connect_ray(settings.ray_address)
+    controller = Controller(connect(settings.redis_url), settings.layout)
     signal.signal(signal.SIGTERM, lambda *_: controller.stop())
     signal.signal(signal.SIGINT, lambda *_: controller.stop())
     controller.run()

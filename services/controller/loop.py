@@ -17,6 +17,7 @@ from services.controller.job import JobReconciler
 from services.controller.workers.fleet import NAMESPACE
 from services.controller.workers.nodes import NodeWatch
 from services.disk.layout import Layout
+from services.settings.processes import PlacementSettings
 from services.store import keys
 from services.store.client import Client, CommandRefused, StoreError, call
 from services.store.job.jobs import JobError, JobNotFound, JobRecord, Jobs
@@ -56,7 +57,7 @@ class Controller:
         self._settled: dict[str, Status] = {}
         self._running = 0
         self._pool = ThreadPoolExecutor(max_workers=2, thread_name_prefix="prepare")
-        self._max_running = int(os.environ.get("SSPO_MAX_RUNNING_JOBS", "1"))
+        self._max_running = PlacementSettings.read().max_running_jobs
         self._stopped = False
 
     def stop(self) -> None:

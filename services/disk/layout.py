@@ -15,7 +15,6 @@ Unix sockets and Ray's session have a path limit of about 100 bytes, so they lie
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 import tempfile
 from dataclasses import dataclass
@@ -86,11 +85,6 @@ class Layout:
     """The data folder."""
 
     root: Path
-
-    @classmethod
-    def from_environment(cls) -> Layout:
-        """The folder named by `SSPO_DATA`; raises KeyError without it."""
-        return cls(Path(os.environ["SSPO_DATA"]).resolve())
 
     @property
     def api_key(self) -> Path:

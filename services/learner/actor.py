@@ -12,12 +12,12 @@ from concurrent.futures import Future, InvalidStateError
 import ray
 import structlog
 
-from services.disk.layout import Layout
 from services.job.spec import JobSpec
 from services.journal.errors import SequenceTaken
 from services.learner.errors import FATAL, LearnerStalled
 from services.learner.loop import Learner
 from services.observability import exporter, logs
+from services.settings.processes import FolderSettings
 from services.store.client import StoreError, connect
 from services.store.job.registry import Registry, WorkerRecord
 from services.trajectories.outcomes import Fenced
@@ -34,8 +34,9 @@ class LearnerActor:
         logs.configure(worker_id)
         self._spec = JobSpec.model_validate_json(spec_json)
         self._worker_id = worker_id
-        self._client = connect(os.environ["SSPO_REDIS_URL"])
-        self._learner = Learner(self._spec, self._client, Layout.from_environment())
+        settings = FolderSettings.read()
+        self._client = connect(settings.redis_url)
+        self._learner = Learner(self._spec, self._client, settings.layout)
         self._patience_seconds = self._spec.learner.stall_seconds + self._spec.learner.wait_seconds
         self._metrics_address = exporter.serve_address()
         self._outcome: Future[dict[str, str]] = Future()

@@ -6,7 +6,6 @@ Listens on loopback unless `SSPO_METRICS_HOST` says otherwise: a page has no key
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from threading import Thread
@@ -17,11 +16,9 @@ from prometheus_client import REGISTRY, CollectorRegistry, Metric, disable_creat
 from prometheus_client.registry import Collector
 
 from services.observability.meters import METERS
+from services.settings.processes import PageSettings
 
 log = structlog.get_logger()
-
-HOST = "SSPO_METRICS_HOST"
-LOOPBACK = "127.0.0.1"
 
 
 class Joined(Collector):
@@ -57,7 +54,7 @@ def serve_address() -> str:
     try:
         return serve().address
     except OSError as error:
-        log.warning("no_metrics_page", host=os.environ.get(HOST, LOOPBACK), reason=str(error))
+        log.warning("no_metrics_page", host=PageSettings.read().metrics_host, reason=str(error))
         return ""
 
 
@@ -65,7 +62,7 @@ def serve(registries: Iterable[CollectorRegistry] = (METERS.registry, REGISTRY),
     """Serve a page on any free port. `SSPO_METRICS_HOST` is the address of this node that others reach."""
     # A third of the series, and nobody asks when a counter began.
     disable_created_metrics()  # type: ignore[no-untyped-call]
-    host = os.environ.get(HOST, LOOPBACK)
+    host = PageSettings.read().metrics_host
     page = CollectorRegistry()
     page.register(Joined(registries))
     server, thread = start_http_server(port, addr=host, registry=page)

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import os
 import signal
 
 import structlog
 
 from services.observability import logs
 from services.reward.service import GraderService
+from services.settings.processes import StoreSettings
 from services.store.client import connect
 
 
 def main() -> None:
     """Serve until SIGTERM or SIGINT."""
     logs.configure("grader")
-    service = GraderService(connect(os.environ["SSPO_REDIS_URL"]))
+    service = GraderService(connect(StoreSettings.read().redis_url))
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: service.stop())
     log = structlog.get_logger()

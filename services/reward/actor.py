@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from concurrent.futures import ThreadPoolExecutor
 
 import ray
 
-from services.disk.layout import Layout
 from services.job.spec import JobSpec
 from services.observability import exporter, logs
 from services.reward.worker import RewardWorker
+from services.settings.processes import FolderSettings
 from services.store.client import connect
 
 
@@ -21,8 +20,9 @@ class RewardProcess:
 
     def __init__(self, spec_json: str, worker_id: str) -> None:
         logs.configure(worker_id)
-        spec, client = JobSpec.model_validate_json(spec_json), connect(os.environ["SSPO_REDIS_URL"])
-        self._worker = RewardWorker(spec, worker_id, client, Layout.from_environment(), exporter.serve_address())
+        spec, settings = JobSpec.model_validate_json(spec_json), FolderSettings.read()
+        client = connect(settings.redis_url)
+        self._worker = RewardWorker(spec, worker_id, client, settings.layout, exporter.serve_address())
         self._loop = ThreadPoolExecutor(1).submit(self._worker.run)
 
     async def run(self) -> str:

@@ -14,6 +14,7 @@ import structlog
 
 from services.job.spec import JobSpec
 from services.observability import exporter, logs
+from services.settings.processes import StoreSettings
 from services.store.client import connect
 
 log = structlog.get_logger()
@@ -32,7 +33,7 @@ class RolloutProcess:
         from services.rollout.worker import RolloutWorker
 
         engine = VllmEngine(spec.rollout, seed=spec.seed)
-        client = connect(os.environ["SSPO_REDIS_URL"])
+        client = connect(StoreSettings.read().redis_url)
         self._worker = RolloutWorker(spec, worker_id, client, engine, exporter.serve_address())
         self._loop: asyncio.Task[str] | None = None
 

@@ -16,8 +16,8 @@ import pytest
 import uvicorn
 
 from services.api.app import create_app
-from services.api.settings import Settings
 from services.disk.layout import Layout
+from services.settings.processes import ApiSettings
 from services.store.client import Client
 
 KEY = "sk-test"
@@ -27,7 +27,7 @@ Serve = Callable[..., str]
 
 
 @contextmanager
-def serving(settings: Settings) -> Iterator[str]:
+def serving(settings: ApiSettings) -> Iterator[str]:
     """Serve until the block ends; yields the base URL without /v1."""
     listener = socket.create_server(("127.0.0.1", 0))
     config = uvicorn.Config(create_app(settings), log_level="error", access_log=False, timeout_graceful_shutdown=1)
@@ -63,8 +63,8 @@ def layout(data: Path) -> Layout:
 
 
 @pytest.fixture(scope="session")
-def settings(redis_url: str, data: Path) -> Settings:
-    return Settings(
+def settings(redis_url: str, data: Path) -> ApiSettings:
+    return ApiSettings(
         data=data,
         redis_url=redis_url,
         api_key=KEY,
@@ -76,7 +76,7 @@ def settings(redis_url: str, data: Path) -> Settings:
 
 
 @pytest.fixture(scope="session")
-def session_url(settings: Settings) -> Iterator[str]:
+def session_url(settings: ApiSettings) -> Iterator[str]:
     with serving(settings) as url:
         yield url
 
@@ -88,7 +88,7 @@ def url(session_url: str, client: Client) -> str:
 
 
 @pytest.fixture
-def serve(settings: Settings, client: Client) -> Iterator[Serve]:
+def serve(settings: ApiSettings, client: Client) -> Iterator[Serve]:
     """`serve(strict_openai_status=True)`: a server of its own with other settings."""
     with ExitStack() as stack:
         yield lambda **changes: stack.enter_context(serving(settings.model_copy(update=changes)))

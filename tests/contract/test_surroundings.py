@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -13,7 +14,8 @@ import openai
 import pytest
 
 from services.api.app import create_app
-from services.api.settings import Settings, SettingsError
+from services.settings.base import SettingsError
+from services.settings.processes import ApiSettings
 
 ENVELOPE = {"message", "type", "param", "code"}
 
@@ -92,7 +94,7 @@ def test_without_redis_the_api_lives_and_says_so(serve: Any, tmp_path: Path, mon
     assert "sspo_store_up 0.0" in scrape.text
 
 
-def test_an_unexpected_error_is_a_500_with_the_envelope(settings: Settings) -> None:
+def test_an_unexpected_error_is_a_500_with_the_envelope(settings: ApiSettings) -> None:
     app = create_app(settings)
 
     def crash() -> None:
@@ -114,20 +116,29 @@ def test_an_unexpected_error_is_a_500_with_the_envelope(settings: Settings) -> N
     app.state.service.client.close()
 
 
-def test_settings_come_from_the_environment(tmp_path: Path) -> None:
-    base = {"SSPO_DATA": str(tmp_path), "SSPO_REDIS_URL": "unix:///r"}
+def test_settings_come_from_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in os.environ if name.startswith("SSPO_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("SSPO_DATA", str(tmp_path))
+    with pytest.raises(SettingsError, match="SSPO_REDIS_URL is not set"):
+        ApiSettings.read()
+    monkeypatch.setenv("SSPO_REDIS_URL", "unix:///r")
     with pytest.raises(SettingsError, match="api-key"):
-        Settings.from_environment(base)
+        ApiSettings.read()
+    (tmp_path / "api-key").write_text("\n")
+    with pytest.raises(SettingsError, match="is empty"):
+        ApiSettings.read()
     (tmp_path / "api-key").write_text("sk-file\n")
-    settings = Settings.from_environment({**base, "SSPO_STRICT_OPENAI_STATUS": "true"})
+    monkeypatch.setenv("SSPO_STRICT_OPENAI_STATUS", "true")
+    settings = ApiSettings.read()
     assert (settings.api_key, settings.strict_openai_status, settings.data) == ("sk-file", True, tmp_path.resolve())
     assert "sk-file" not in repr(settings)
-    assert Settings.from_environment({**base, "SSPO_API_KEY": "sk-env"}).api_key == "sk-env"
-    with pytest.raises(SettingsError, match="SSPO_REDIS_URL"):
-        Settings.from_environment({"SSPO_DATA": "/d"})
-    with pytest.raises(SettingsError, match="max_upload_bytes") as bad:
-        Settings.from_environment({**base, "SSPO_MAX_UPLOAD_BYTES": "many"})
-    assert "sk-file" not in str(bad.value)
+    monkeypatch.setenv("SSPO_API_KEY", "sk-env")
+    assert ApiSettings.read().api_key == "sk-env"
+    monkeypatch.setenv("SSPO_MAX_UPLOAD_BYTES", "many")
+    with pytest.raises(SettingsError, match="SSPO_MAX_UPLOAD_BYTES") as bad:
+        ApiSettings.read()
+    assert "sk-env" not in str(bad.value) and "many" not in str(bad.value)
 
 
 def test_the_api_loads_nothing_heavy() -> None:

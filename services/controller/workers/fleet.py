@@ -6,7 +6,6 @@ controller adopts the living ones by name. A worker id is used once, so that an 
 
 from __future__ import annotations
 
-import os
 import time
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -16,6 +15,7 @@ import structlog
 from ray.exceptions import RayError
 
 from services.job.spec import JobSpec
+from services.settings.processes import PlacementSettings
 
 log = structlog.get_logger()
 
@@ -154,7 +154,7 @@ def _resources(kind: Kind) -> dict[str, Any]:
     """GPUs where the cluster has them; CPU threads are set by the job's spec, so Ray counts none."""
     cluster = ray.cluster_resources()
     options: dict[str, Any] = {"num_cpus": 0}
-    if kind != "reward" and os.environ.get("SSPO_DEVICE", "auto") != "cpu" and cluster.get("GPU", 0) >= 1:
+    if kind != "reward" and PlacementSettings.read().device != "cpu" and cluster.get("GPU", 0) >= 1:
         options["num_gpus"] = 1
     if WORKER_RESOURCE in cluster:
         options["resources"] = {WORKER_RESOURCE: 0.001}

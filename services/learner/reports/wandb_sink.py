@@ -7,11 +7,11 @@ The key is `WANDB_API_KEY` in the environment of the learner's process, never in
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
 from services.job.spec import JobSpec, WandbSpec
+from services.settings.processes import WandbSettings
 
 
 class WandbSink:
@@ -47,4 +47,5 @@ class WandbSink:
 
 
 def _mode() -> Any:
-    return os.environ.get("WANDB_MODE") or ("online" if os.environ.get("WANDB_API_KEY") else "offline")
+    settings = WandbSettings.read()
+    return settings.mode or ("online" if settings.api_key else "offline")

@@ -49,26 +49,34 @@ def test_a_bad_job_file_says_what_is_wrong(tmp_path: Path, text: str, message: s
         read(tmp_path / "none.yaml")
 
 
-def test_a_service_is_found_by_folder_or_by_environment(tmp_path: Path) -> None:
+def test_a_service_is_found_by_folder_or_by_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "up.json").write_text('{"url": "http://127.0.0.1:9"}')
     (tmp_path / "api-key").write_text("sk-folder\n")
-    named = {"SSPO_URL": "http://host:1/v1/", "SSPO_API_KEY": "sk-env", "SSPO_DATA": str(tmp_path / "other")}
-    assert (find(tmp_path, named).url, find(tmp_path, named).key) == ("http://127.0.0.1:9", "sk-folder")
-    assert (find(None, named).url, find(None, named).key) == ("http://host:1", "sk-env")
-    assert find(None, {"SSPO_DATA": str(tmp_path)}).key == "sk-folder"
-    assert "sk-env" not in repr(find(None, named))
+    monkeypatch.setenv("SSPO_DATA", str(tmp_path))
+    assert find(None).key == "sk-folder"
+    monkeypatch.setenv("SSPO_DATA", str(tmp_path / "other"))
+    monkeypatch.setenv("SSPO_URL", "http://host:1/v1/")
+    monkeypatch.setenv("SSPO_API_KEY", "sk-env")
+    assert (find(tmp_path).url, find(tmp_path).key) == ("http://127.0.0.1:9", "sk-folder")
+    assert (find(None).url, find(None).key) == ("http://host:1", "sk-env")
+    assert "sk-env" not in repr(find(None))
 
 
 @pytest.mark.parametrize(
     ("state", "message"), [(None, "no service was started"), ("{", "does not say"), ("[]", "does not say")]
 )
-def test_a_service_that_is_not_there_is_an_error(tmp_path: Path, state: str | None, message: str) -> None:
+def test_a_service_that_is_not_there_is_an_error(
+    tmp_path: Path, state: str | None, message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("SSPO_DATA", "SSPO_URL", "SSPO_API_KEY"):
+        monkeypatch.delenv(name, raising=False)
     if state is not None:
         (tmp_path / "up.json").write_text(state)
         (tmp_path / "api-key").write_text("sk")
     with pytest.raises(NoService, match=message):
-        find(tmp_path, {})
+        find(tmp_path)
     with pytest.raises(NoService, match="--data"):
-        find(None, {})
+        find(None)
+    monkeypatch.setenv("SSPO_URL", "http://host:1")
     with pytest.raises(NoService, match="SSPO_API_KEY"):
-        find(None, {"SSPO_URL": "http://host:1"})
+        find(None)

@@ -96,5 +96,5 @@ def test_many_exporters_in_one_process_are_scraped_quickly() -> None:
 
 
 def test_a_page_that_can_not_be_served_stops_no_worker(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(exporter.HOST, "192.0.2.1")  # an address that no machine has
+    monkeypatch.setenv("SSPO_METRICS_HOST", "192.0.2.1")  # an address that no machine has
     assert exporter.serve_address() == ""

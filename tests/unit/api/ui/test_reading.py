@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from services.api.dependencies import Service
-from services.api.settings import Settings
 from services.api.ui import reading
 from services.api.ui.reading import JobReading, JobsReading
+from services.settings.processes import ApiSettings
 from services.store.client import Client
 from services.store.job.jobs import JobNotFound, Jobs
 from services.store.job.steps import KEPT
@@ -23,7 +23,7 @@ JOB = "ftjob-1"
 @pytest.fixture
 def service(redis_url: str, client: Client, tmp_path: Path) -> Service:
     create_job(client, job_spec(JOB))
-    return Service.open(Settings(data=tmp_path, redis_url=redis_url, api_key="sk"))
+    return Service.open(ApiSettings(data=tmp_path, redis_url=redis_url, api_key="sk"))
 
 
 def put(service: Service, step: int, reward: float) -> None:
