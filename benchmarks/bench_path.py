@@ -26,7 +26,7 @@ import numpy as np
 
 from services.learner.batches.assembler import Assembler
 from services.rollout.engine import SampledCompletion, Span
-from services.rollout.messages import sampled_group
+from services.rollout.groups.messages import sampled_group
 from services.store import client as store
 from services.store import keys
 from services.trajectories import streams

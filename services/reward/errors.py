@@ -57,5 +57,5 @@ class GraderCrashed(GradingFailed):
         super().__init__("python_grader_server_error", detail)
 
 
-class GraderUnavailable(RuntimeError):
+class GraderNotStarted(RuntimeError):
     """No grader process can be started here. Says nothing about the sample, so no group is failed for it."""

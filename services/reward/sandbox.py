@@ -22,7 +22,7 @@ from typing import Any, NoReturn, Self, TypeGuard
 import structlog
 
 from services.job.graders import GraderError
-from services.reward.errors import CODES, GraderCrashed, GraderRefused, GraderTimeout, GraderUnavailable
+from services.reward.errors import CODES, GraderCrashed, GraderNotStarted, GraderRefused, GraderTimeout
 from services.reward.graders import GraderResult
 
 COMMAND = (sys.executable, "-I", "-X", "utf8", "-m", "services.reward.grader_process")
@@ -58,7 +58,7 @@ class GraderProcess:
         return self._process.pid if self._process else None
 
     def start(self) -> None:
-        """Start the child if there is none. Raises GraderUnavailable when it isn't ready within START_SECONDS."""
+        """Start the child if there is none. Raises GraderNotStarted when it isn't ready within START_SECONDS."""
         if self._process is not None and self._process.poll() is None:
             return
         self.close()
@@ -68,26 +68,26 @@ class GraderProcess:
         try:
             answer = self._exchange(b"", time.monotonic() + START_SECONDS)
         except GraderTimeout as error:
-            raise GraderUnavailable(f"the grader process was not ready within {START_SECONDS:.0f} s") from error
+            raise GraderNotStarted(f"the grader process was not ready within {START_SECONDS:.0f} s") from error
         except GraderCrashed as error:
-            raise GraderUnavailable(f"the grader process did not start: {error.detail}") from error
+            raise GraderNotStarted(f"the grader process did not start: {error.detail}") from error
         if answer.get("ready") is not True:
             self.close()
-            raise GraderUnavailable("the grader process did not say that it is ready")
+            raise GraderNotStarted("the grader process did not say that it is ready")
 
     def grade(
         self, grader: Mapping[str, Any], sample: Mapping[str, Any], item: Mapping[str, Any], timeout_seconds: float
     ) -> GraderResult:
         """One reward. The time counts from when the process is ready.
 
-        Raises GraderTimeout, GraderCrashed (both transient), GraderRefused (permanent) or GraderUnavailable.
+        Raises GraderTimeout, GraderCrashed (both transient), GraderRefused (permanent) or GraderNotStarted.
         """
         return self._result(self._ask(grader, timeout_seconds, sample=sample, item=item))
 
     def check(self, grader: Mapping[str, Any], timeout_seconds: float) -> None:
         """Whether the grader can be used: its fields are right and its pattern compiles in time.
 
-        Raises GraderError naming the field, GraderCrashed or GraderUnavailable.
+        Raises GraderError naming the field, GraderCrashed or GraderNotStarted.
         """
         try:
             answer = self._ask(grader, timeout_seconds)

@@ -1,7 +1,7 @@
 """From a sampled group to its payload for the learner: rewards for all trajectories, or one typed failure.
 
-Invariants: a failed group carries no trajectories and no reward; a failure that came in goes out byte for byte; a
-payload nobody can read becomes a failure that still names the group's number.
+Invariants: a failure that came in goes out byte for byte; a payload that can't be read becomes a failure that still
+names the group's number.
 """
 
 from __future__ import annotations
@@ -20,19 +20,12 @@ from services.reward.errors import GradingFailed
 from services.reward.graders import GraderResult
 from services.reward.sandbox import GraderProcess
 from services.reward.tokens import CompletionDecoder
-from services.trajectories.codec import (
-    SCHEMA_VERSION,
-    MalformedMessage,
-    OversizedMessage,
-    check_identity,
-    decode_group,
-    encode,
-)
-from services.trajectories.entries import NO_NUMBER, Entry
-from services.trajectories.letters import MAX_DETAIL_CHARACTERS
-from services.trajectories.outcomes import DropReason
-from services.trajectories.stage import POISON_DEATHS
-from sspo_proto.trajectory_pb2 import Failure, Group, PromptTask, Reward
+from services.trajectories.codec import MalformedMessage, OversizedMessage, encode
+from services.trajectories.entries import Entry
+from services.trajectories.failures import failed_entry, failed_group
+from services.trajectories.outcomes import DropReason, GroupFailed
+from services.trajectories.reading import read_group
+from sspo_proto.trajectory_pb2 import Group, Reward
 
 BACK_OFF_SECONDS = 0.1
 """Before the second try of a grader call; doubles with each further one."""
@@ -42,12 +35,11 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True)
 class Scored:
-    """What becomes of one entry. `buried`: the reason to keep a copy of the payload that came, or None; `detail`
-    says more. An entry without a number has nothing that goes on: its payload is b""."""
+    """What becomes of one entry: the payload that goes on (b"" for an entry without a number), and how it failed if it
+    could not be read at all."""
 
     payload: bytes
-    buried: DropReason | None = None
-    detail: str = ""
+    failure: GroupFailed | None = None
 
 
 class Scorer:
@@ -64,7 +56,7 @@ class Scorer:
         self._process = GraderProcess(on_wait=on_progress)
 
     def start(self) -> None:
-        """Start the grader process. Raises GraderUnavailable."""
+        """Start the grader process. Raises GraderNotStarted."""
         self._process.start()
 
     def close(self) -> None:
@@ -72,33 +64,30 @@ class Scorer:
         self._process.close()
 
     def score(self, entry: Entry) -> Scored:
-        """Grade one group. Raises GraderUnavailable when no grader process can be started: not the group's fault."""
+        """Grade one group. Raises GraderNotStarted when no grader process can be started: not the group's fault."""
         try:
-            return self._score(entry)
-        except OversizedMessage as error:
-            return self._unreadable(entry, DropReason.MALFORMED, f"when scored: {error}")
+            return Scored(self._score(entry))
+        except GroupFailed as error:
+            failed = failed_entry(self._spec.job_id, entry, error)
+            return Scored(self._signed(failed) if failed else b"", error)
 
-    def _score(self, entry: Entry) -> Scored:
-        """Raises OversizedMessage when what was added made it too large."""
-        if entry.problem:
-            return self._unreadable(entry, DropReason.MALFORMED, entry.problem)
-        if entry.deaths >= POISON_DEATHS:
-            return self._unreadable(entry, DropReason.POISON, f"{entry.deaths} consumers ended holding it")
-        try:
-            group = decode_group(entry.payload)
-            check_identity(group.task, self._spec.job_id, entry.number)
-            if group.HasField("failure"):
-                return Scored(entry.payload)
-            texts, item = self._read(group)
-        except MalformedMessage as error:
-            return self._unreadable(entry, DropReason.MALFORMED, str(error))
+    def _score(self, entry: Entry) -> bytes:
+        """The payload that goes on. Raises GroupFailed for a group of which only the number can go on."""
+        group = read_group(entry, self._spec.job_id)
+        if group.HasField("failure"):
+            return entry.payload
+        texts, item = self._read(group)
         try:
             results = [self._grade(text, item) for text in texts]
         except GradingFailed as error:
-            return Scored(self._failure(group, DropReason.GRADER_FAILED, error.code, error.detail))
+            failure = GroupFailed(DropReason.GRADER_FAILED, error.code, error.detail)
+            return self._signed(failed_group(group, failure))
         for trajectory, result in zip(group.trajectories, results, strict=True):
             trajectory.reward.CopyFrom(Reward(value=result.value, components=result.components))
-        return Scored(self._signed(group))
+        try:
+            return self._signed(group)
+        except OversizedMessage as error:
+            raise OversizedMessage(f"when scored: {error}") from error
 
     def _read(self, group: Group) -> tuple[list[str], dict[str, Any]]:
         """Completion texts and the item. Raises MalformedMessage."""
@@ -139,19 +128,6 @@ class Scorer:
             raise
         finally:
             METERS.observe("sspo_grader_seconds", time.monotonic() - started, grader=self._spec.grader["type"])
-
-    def _unreadable(self, entry: Entry, reason: DropReason, detail: str) -> Scored:
-        """A failure for a group of which only the number is known."""
-        if entry.number == NO_NUMBER:
-            return Scored(b"", reason, detail)
-        task = PromptTask(schema_version=SCHEMA_VERSION, job_id=self._spec.job_id, group_number=entry.number)
-        group = Group(schema_version=SCHEMA_VERSION, task=task)
-        return Scored(self._failure(group, reason, reason, detail), reason, detail)
-
-    def _failure(self, group: Group, reason: DropReason, code: str, detail: str) -> bytes:
-        del group.trajectories[:]
-        group.failure.CopyFrom(Failure(reason=reason, code=code, detail=detail[:MAX_DETAIL_CHARACTERS]))
-        return self._signed(group)
 
     def _signed(self, group: Group) -> bytes:
         group.reward_worker = self._worker_id

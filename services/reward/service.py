@@ -51,7 +51,7 @@ class GraderService:
         self._stopped.set()
 
     def run(self) -> None:
-        """Serve until stopped. Raises what ended a thread: StoreError, GraderUnavailable."""
+        """Serve until stopped. Raises what ended a thread: StoreError, GraderNotStarted."""
         with ThreadPoolExecutor(self._threads) as pool:
             servers = [pool.submit(self._serve) for _ in range(self._threads)]
             wait(servers, return_when=FIRST_EXCEPTION)
@@ -69,7 +69,7 @@ class GraderService:
 
 
 def respond(process: GraderProcess, request: GraderRequest) -> tuple[int, dict[str, Any]]:
-    """Status and body for one request. Raises GraderUnavailable."""
+    """Status and body for one request. Raises GraderNotStarted."""
     try:
         grader = _grader(request.body)
         if request.kind == "validate":

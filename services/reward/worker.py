@@ -7,22 +7,18 @@ refreshing, and others take over. Evaluation yields to training, but every few g
 
 from __future__ import annotations
 
-import os
-import socket
 import threading
 import time
-from collections import deque
 from contextlib import closing, suppress
-from dataclasses import dataclass, field
 
 from services.disk.layout import Layout
 from services.job.spec import JobSpec
 from services.reward.scorer import Scorer
 from services.reward.tokens import CompletionDecoder
 from services.store.client import Client
-from services.store.job.registry import Registry, WorkerRecord, WorkerState
+from services.store.job.presence import Presence
 from services.trajectories.entries import EVAL_SCORED, EVAL_TRAJECTORIES, SCORED, TRAJECTORIES, Entry
-from services.trajectories.stage import Stage
+from services.trajectories.lane import Lane
 
 TICK_SECONDS = 1.0
 """Period of heartbeat, lease refresh and take-over."""
@@ -36,31 +32,6 @@ class _DrainDeadline(Exception):
     """Draining took too long: what is held goes back."""
 
 
-@dataclass
-class _Lane:
-    """One pair of streams, and the entries of its source that this worker holds, oldest first."""
-
-    stage: Stage
-    held: deque[Entry] = field(default_factory=deque)
-
-    def take(self, block_seconds: float = 0.0) -> bool:
-        """Whether there is an entry to work on."""
-        if not self.held and (entry := self.stage.take(block_seconds)):
-            self.held.append(entry)
-        return bool(self.held)
-
-    def take_over(self) -> None:
-        held = {entry.id for entry in self.held}
-        self.held.extend(entry for entry in self.stage.take_over(LEASE_SECONDS) if entry.id not in held)
-
-    def refresh(self) -> None:
-        self.stage.refresh([entry.id for entry in self.held])
-
-    def give_back(self) -> None:
-        while self.held:
-            self.stage.give_back(self.held.popleft())
-
-
 class RewardWorker:
     """Grades the groups of one job until it is drained. `run` and `drain` may be called from different threads."""
 
@@ -70,10 +41,9 @@ class RewardWorker:
         self._spec = spec
         self._id = worker_id
         self._layout = layout
-        self._metrics_address = metrics_address
-        self._registry = Registry(client)
-        self._training = _Lane(Stage(client, spec.job_id, TRAJECTORIES, SCORED, worker_id))
-        self._evaluation = _Lane(Stage(client, spec.job_id, EVAL_TRAJECTORIES, EVAL_SCORED, worker_id))
+        self._presence = Presence(client, spec.job_id, worker_id, "reward", metrics_address)
+        self._training = Lane(client, spec.job_id, TRAJECTORIES, SCORED, worker_id)
+        self._evaluation = Lane(client, spec.job_id, EVAL_TRAJECTORIES, EVAL_SCORED, worker_id)
         self._draining = threading.Event()
         self._drain_deadline = float("inf")
         self._next_tick = 0.0
@@ -87,8 +57,8 @@ class RewardWorker:
             self._draining.set()
 
     def run(self) -> str:
-        """Work until drained; answers "drained". Raises UnknownModel, GraderUnavailable, StoreError."""
-        self._heartbeat("starting")
+        """Work until drained; answers "drained". Raises UnknownModel, GraderNotStarted, StoreError."""
+        self._presence.say("starting")
         decoder = CompletionDecoder(self._layout.model(self._spec.model))
         scorer = Scorer(self._spec, self._id, decoder, on_progress=self._tick)
         with closing(scorer), suppress(_DrainDeadline):
@@ -96,39 +66,36 @@ class RewardWorker:
             while not self._draining.is_set():
                 self._tick()
                 self._take_over_when_due()
-                if lane := self._next_lane():
-                    self._handle(lane, scorer)
+                self._handle_next(scorer)
         self._training.give_back()
         self._evaluation.give_back()
-        self._heartbeat("draining")
+        self._presence.say("draining")
         return "drained"
 
-    def _next_lane(self) -> _Lane | None:
-        """The lane whose first held entry is next; waits a moment when both are empty."""
+    def _handle_next(self, scorer: Scorer) -> None:
+        """Score one group of the lane whose turn it is; wait a moment for one when both are empty."""
         order = [self._training, self._evaluation]
         if self._handled % EVALUATION_EVERY == EVALUATION_EVERY - 1:
             order.reverse()
-        for lane in order:
-            if lane.take():
-                return lane
-        return self._training if self._training.take(BLOCK_SECONDS) else None
+        for lane, block_seconds in ((order[0], 0.0), (order[1], 0.0), (self._training, BLOCK_SECONDS)):
+            if entry := lane.take(block_seconds):
+                self._handle(lane, entry, scorer)
+                return
 
-    def _handle(self, lane: _Lane, scorer: Scorer) -> None:
-        entry = lane.held[0]
+    def _handle(self, lane: Lane, entry: Entry, scorer: Scorer) -> None:
         scored = scorer.score(entry)
-        lane.held.popleft()
         self._handled += 1
-        if scored.buried:
-            lane.stage.bury(entry, scored.buried, scored.detail, scored.payload)
+        if scored.failure is not None:
+            lane.bury(entry, scored.failure, scored.payload)
         else:
-            lane.stage.hand_over(entry, scored.payload, entry.step)
+            lane.hand_over(entry, scored.payload, entry.step)
 
     def _take_over_when_due(self) -> None:
         now = time.monotonic()
         if now >= self._next_take_over:
             self._next_take_over = now + TICK_SECONDS
-            self._training.take_over()
-            self._evaluation.take_over()
+            self._training.take_over(LEASE_SECONDS)
+            self._evaluation.take_over(LEASE_SECONDS)
 
     def _tick(self) -> None:
         """Heartbeat and leases, about every second. Raises _DrainDeadline."""
@@ -139,17 +106,4 @@ class RewardWorker:
             self._next_tick = now + TICK_SECONDS
             self._training.refresh()
             self._evaluation.refresh()
-            self._heartbeat("draining" if self._draining.is_set() else "ready")
-
-    def _heartbeat(self, state: WorkerState) -> None:
-        record = WorkerRecord(
-            id=self._id,
-            kind="reward",
-            state=state,
-            policy_version=0,
-            node=socket.gethostname(),
-            pid=os.getpid(),
-            heartbeat=time.time(),
-            detail={"metrics_address": self._metrics_address},
-        )
-        self._registry.put(self._spec.job_id, record)
+            self._presence.say("draining" if self._draining.is_set() else "ready")

@@ -1,7 +1,7 @@
 """Bytes on the wire and numpy arrays in memory.
 
 Invariants: a newer schema version is refused, an older one is read; arrays have the lengths their neighbours imply.
-Whoever decodes can trust what it got: everything malformed ends here, as `MalformedMessage`.
+Whoever decodes can trust the result: everything malformed raises `MalformedMessage` here.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import numpy as np
 from google.protobuf.message import DecodeError, Message
 from numpy.typing import NDArray
 
+from services.trajectories.outcomes import DropReason, GroupFailed
 from sspo_proto.trajectory_pb2 import Group, PromptTask, Trajectory
 
 SCHEMA_VERSION = 1
@@ -27,12 +28,18 @@ MAX_LOGPROB = 1e-4
 M = TypeVar("M", PromptTask, Group)
 
 
-class MalformedMessage(ValueError):
+class MalformedMessage(GroupFailed):
     """A payload that is not a message of ours, is newer than us, or contradicts itself."""
+
+    def __init__(self, detail: str, code: str = "undecodable") -> None:
+        super().__init__(DropReason.MALFORMED, code, detail)
 
 
 class OversizedMessage(MalformedMessage):
     """A message above MAX_MESSAGE_BYTES."""
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(detail, code="oversized")
 
 
 def ints(values: Sequence[int] | NDArray[np.int32]) -> bytes:
@@ -84,7 +91,9 @@ def check_size(payload: bytes) -> bytes:
 def check_identity(task: PromptTask, job_id: str, number: int) -> None:
     """Raises MalformedMessage unless the task is this job's group `number`, as the entry's plain fields say."""
     if (task.job_id, task.group_number) != (job_id, number):
-        raise MalformedMessage(f"group_number {task.group_number} of job_id {task.job_id!r} came as number {number}")
+        raise MalformedMessage(
+            f"group_number {task.group_number} of job_id {task.job_id!r} came as number {number}", code="another_group"
+        )
 
 
 def decode_task(payload: bytes) -> PromptTask:

@@ -22,3 +22,21 @@ class DropReason(StrEnum):
 
 class Fenced(Exception):
     """Another learner has taken over; this one must end itself."""
+
+
+class GroupFailed(Exception):
+    """A group that no worker can sample or grade: it goes on as a typed failure, so that its number is accounted for.
+
+    `reason` is why it will be dropped, `code` says more precisely why, `detail` is for people.
+    """
+
+    def __init__(self, reason: DropReason, code: str, detail: str) -> None:
+        super().__init__(detail)
+        self.reason = reason
+        self.code = code
+        self.detail = detail
+
+    @property
+    def is_kept(self) -> bool:
+        """Whether a copy of what came is kept for people."""
+        return self.reason in (DropReason.MALFORMED, DropReason.POISON)

@@ -17,8 +17,6 @@ from services.trajectories.letters import letter_arguments, letter_keys
 from services.trajectories.stream_stats import pairs
 from services.trajectories.tallies import LOST_LEASE, REDELIVERED, Tallies
 
-POISON_DEATHS = 5
-"""A group held at this many deaths is not tried again."""
 SCAN = 64
 
 

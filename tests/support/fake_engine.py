@@ -18,6 +18,8 @@ class FakeEngine:
     def __init__(self) -> None:
         self.token_seconds = 0.002
         self.load_seconds = 0.0
+        self.hold_load = asyncio.Event()
+        self.hold_load.set()
         self.hold_canary = asyncio.Event()
         self.hold_canary.set()
         self.wrong_canaries: set[int] = set()
@@ -27,6 +29,7 @@ class FakeEngine:
         self.loaded: list[int] = []
         self.requests: list[SampleRequest] = []
         self.running = 0
+        self.tokens = 0
         self.stopped = False
         self._manifest: Manifest | None = None
 
@@ -40,6 +43,7 @@ class FakeEngine:
     async def load(self, folder: Path, manifest: Manifest) -> None:
         assert (folder / "model.safetensors").is_file()
         await asyncio.sleep(self.load_seconds)
+        await self.hold_load.wait()
         if self.load_error is not None:
             raise self.load_error
         self._manifest = manifest
@@ -82,6 +86,7 @@ class FakeEngine:
         if self.broken is not None:
             raise self.broken
         assert self._manifest is not None
+        self.tokens += 1
         return self._manifest.version
 
 

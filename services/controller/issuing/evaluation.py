@@ -18,10 +18,11 @@ from services.store.client import Client
 from services.store.job.events import Events
 from services.store.job.steps import Evaluations
 from services.trajectories import streams
-from services.trajectories.codec import MalformedMessage, check_identity, decode_group
+from services.trajectories.codec import MalformedMessage
 from services.trajectories.dead_letters import DeadLetters
 from services.trajectories.entries import EVAL_SCORED, EVALUATION_STREAMS, Entry
 from services.trajectories.outcomes import DropReason
+from services.trajectories.reading import read_group
 from services.trajectories.stream_stats import steps_in_flight, stream_stats
 
 log = structlog.get_logger()
@@ -150,10 +151,9 @@ class Evaluation:
 
     def _note(self, running: _Running, entry: Entry) -> None:
         """One answer. Raises MalformedMessage."""
-        if entry.problem or entry.number >= running.rows:
-            raise MalformedMessage(entry.problem or f"row {entry.number} of {running.rows}")
-        group = decode_group(entry.payload)
-        check_identity(group.task, self._job_id, entry.number)
+        group = read_group(entry, self._job_id)
+        if entry.number >= running.rows:
+            raise MalformedMessage(f"row {entry.number} of {running.rows}")
         if group.task.evaluation_step not in (running.step, 0):  # 0: a failure that names only its number
             return
         if group.HasField("failure"):

@@ -11,9 +11,10 @@ from dataclasses import dataclass, field
 
 import torch
 
-from services.trajectories.codec import MalformedMessage, check_identity, decode_group, oldest_step, read_ints
+from services.trajectories.codec import MalformedMessage, oldest_step, read_ints
 from services.trajectories.entries import Entry
 from services.trajectories.outcomes import DropReason
+from services.trajectories.reading import read_group
 from sspo_core import informative
 from sspo_proto.trajectory_pb2 import Group
 
@@ -118,10 +119,7 @@ class Assembler:
 
     def _read(self, entry: Entry) -> tuple[Group, DropReason | None]:
         """The group, and why it failed before it came here, if it did. Raises MalformedMessage."""
-        if entry.problem:
-            raise MalformedMessage(entry.problem)
-        group = decode_group(entry.payload)
-        check_identity(group.task, self._job_id, entry.number)
+        group = read_group(entry, self._job_id)
         if not group.HasField("failure"):
             self._check_vocabulary(group)
             return group, None

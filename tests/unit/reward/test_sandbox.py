@@ -13,7 +13,7 @@ import pytest
 
 from services.job.graders import GraderError
 from services.reward import sandbox
-from services.reward.errors import GraderCrashed, GraderRefused, GraderTimeout, GraderUnavailable
+from services.reward.errors import GraderCrashed, GraderNotStarted, GraderRefused, GraderTimeout
 from services.reward.sandbox import GraderProcess
 
 EQUAL = {
@@ -175,7 +175,7 @@ def test_a_child_that_never_gets_ready_makes_the_grader_unavailable(
 ) -> None:
     monkeypatch.setattr(sandbox, "START_SECONDS", 0.3 if "ready" in match else 10.0)
     process = GraderProcess(command=(sys.executable, "-I", "-c", code))
-    with process, pytest.raises(GraderUnavailable, match=match):
+    with process, pytest.raises(GraderNotStarted, match=match):
         equal(process)
     assert process.pid is None
 

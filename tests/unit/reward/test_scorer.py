@@ -15,8 +15,7 @@ from services.reward.scorer import Scored, Scorer
 from services.reward.tokens import CompletionDecoder
 from services.trajectories.codec import decode_group, encode
 from services.trajectories.entries import Entry
-from services.trajectories.outcomes import DropReason
-from services.trajectories.stage import POISON_DEATHS
+from services.trajectories.reading import POISON_DEATHS
 from sspo_proto.trajectory_pb2 import Failure, Group
 from tests.support.counted import Counted
 
@@ -152,20 +151,22 @@ def _other_job(group: Group) -> bytes:
 
 
 @pytest.mark.parametrize(
-    ("spoil", "match"),
+    ("spoil", "code", "match"),
     [
-        (lambda group: b"\xff\xff\xff", "not a Group"),
-        (_without_item, "item_json"),
-        (_other_number, "number 3"),
-        (_other_job, "ftjob-other"),
+        (lambda group: b"\xff\xff\xff", "undecodable", "not a Group"),
+        (_without_item, "undecodable", "item_json"),
+        (_other_number, "another_group", "number 3"),
+        (_other_job, "another_group", "ftjob-other"),
     ],
 )
 def test_a_payload_that_cannot_be_read_becomes_a_named_failure(
-    make_scorer: MakeScorer, make_group: MakeGroup, spoil: Callable[[Group], bytes], match: str
+    make_scorer: MakeScorer, make_group: MakeGroup, spoil: Callable[[Group], bytes], code: str, match: str
 ) -> None:
     scored = make_scorer().score(entry(spoil(make_group(3, "4", answer="4"))))
     failure = failure_of(scored)
-    assert (failure.reason, failure.code, scored.buried) == ("malformed", "malformed", DropReason.MALFORMED)
+    assert (
+        (failure.reason, failure.code) == ("malformed", code) and scored.failure is not None and scored.failure.is_kept
+    )
     assert match in failure.detail
 
 
@@ -174,4 +175,4 @@ def test_a_group_that_outlived_five_consumers_is_poison_unread(make_scorer: Make
     one = make_scorer()
     assert not decode_group(one.score(entry(payload, deaths=POISON_DEATHS - 1)).payload).HasField("failure")
     scored = one.score(entry(payload, deaths=POISON_DEATHS))
-    assert (failure_of(scored).reason, scored.buried) == ("poison", DropReason.POISON)
+    assert failure_of(scored).reason == "poison" and scored.failure is not None and scored.failure.is_kept

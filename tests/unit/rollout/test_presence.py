@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from services.rollout import presence
-from services.rollout.presence import Presence
+from services.rollout.presence import RolloutPresence
 from services.store.client import Client
+from services.store.job.registry import WorkerState
 
 
 @pytest.mark.parametrize(
@@ -14,9 +14,10 @@ from services.store.client import Client
     [("ready", 0.9, "ready"), ("ready", 1.1, "syncing"), ("starting", 60.0, "starting"), ("syncing", 0.1, "syncing")],
 )
 def test_only_a_load_longer_than_a_heartbeat_is_said(
-    client: Client, state: presence.WorkerState, seconds: float, then: str
+    client: Client, monkeypatch: pytest.MonkeyPatch, state: WorkerState, seconds: float, then: str
 ) -> None:
-    mine = Presence(client, "ftjob-1", "rollout-1", "127.0.0.1:9")
+    monkeypatch.setattr("services.rollout.presence.BEAT_SECONDS", 1.0)
+    mine = RolloutPresence(client, "ftjob-1", "rollout-1", "127.0.0.1:9")
     mine.state = state
     mine.loading(seconds)
     assert mine.state == then

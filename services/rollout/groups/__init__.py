@@ -1,0 +1,1 @@
+"""Groups in work: taken from a lane, sampled, handed over."""
