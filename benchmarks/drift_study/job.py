@@ -80,18 +80,8 @@ def spec_of(run: Run) -> JobSpec:
             "guard": run.guard,
         }
     )
-    return JobSpec(
-        job_id=f"ftjob-{run.name}-{run.seed}",
-        model=MODEL,
-        training_file="sums",
-        seed=run.seed,
-        grader={},
-        objective=body.objective,
-        rollout=body.rollout,
-        learner=body.learner,
-        reward=body.reward,
-        guard=body.guard,
-    )
+    job_id = f"ftjob-{run.name}-{run.seed}"
+    return JobSpec.assemble(body, job_id=job_id, model=MODEL, training_file="sums", seed=run.seed, grader={})
 
 
 @dataclass

@@ -62,20 +62,11 @@ def job(run: Run) -> JobSpec:
                 "learning_rate": run.learning_rate,
                 "warmup_steps": WARMUP_UPDATES,
                 "max_staleness": run.staleness,
+                "advantage": "group_std",  # for all, so that only the weights differ
             },
         }
     )
-    return JobSpec(
-        job_id="gate-study",
-        model="starter",
-        training_file="sums",
-        seed=run.seed,
-        grader={},
-        objective=body.objective,
-        rollout=body.rollout,
-        learner=body.learner,
-        reward=body.reward,
-    )
+    return JobSpec.assemble(body, job_id="gate-study", model="starter", training_file="sums", seed=run.seed, grader={})
 
 
 class Task:

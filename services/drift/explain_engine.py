@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from services.drift import thresholds as at
 from services.drift.findings import Finding, Record, Rule, Severity, Surroundings, mean, percent, weighted
-from services.job import guard_spec
+from services.job import guard
 from services.job.spec import JobSpec
 
 
@@ -166,7 +166,7 @@ def engine_numerics(spec: JobSpec, window: Sequence[Record], around: Surrounding
         else f"{spec.rollout.dtype} engine, float32 learner; set rollout.dtype to float32, or bear it with the gate"
     )
     text = f"{percent(engine)} of the deviation is engine mismatch (k3 {found.kl_k3:.2g}, both sides of 1): {cure}."
-    loud = found.kl_k3 >= guard_spec.MISMATCH_KL_K3.enter or (
+    loud = found.kl_k3 >= guard.MISMATCH_KL_K3.enter or (
         engine >= at.MISMATCH_SHARE and found.kl_k3 >= at.NOTICED_KL_K3
     )
     evidence = {**found.evidence(), "engine_share": engine}

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from services.drift import thresholds as at
 from services.drift.findings import Finding, Record, Rule, Surroundings, mean, percent
-from services.job import guard_spec
+from services.job import guard
 from services.job.spec import JobSpec
 
 ENOUGH_STEPS = 4
@@ -47,7 +47,7 @@ def reward_collapsed(records: Sequence[Record], window_steps: int) -> Finding | 
         return None
     means = [sum(rewards[i : i + window_steps]) / window_steps for i in range(len(rewards) - window_steps + 1)]
     best, now = max(means), means[-1]
-    if best <= 0 or now >= guard_spec.REWARD_SHARE.enter * best:
+    if best <= 0 or now >= guard.REWARD_SHARE.enter * best:
         return None
     text = (
         f"The mean reward is {now:.3g} and was {best:.3g} at its best. Go back to a checkpoint from before it "

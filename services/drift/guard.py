@@ -15,7 +15,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from services.job.guard_spec import LOW_IS_BAD, GuardAction, GuardFigure, GuardSpec
+from services.job.guard import LOW_IS_BAD, GuardAction, GuardFigure, GuardSpec
 
 LOWEST_FACTOR = 1 / 64
 """Below this share of the job's learning rate it is not lowered any more."""

@@ -1,6 +1,6 @@
 """The numbers by which findings and alert rules judge figures, measured on small jobs (docs/drift.md).
 
-Limits that a job's guard has defaults for are in `services.job.guard_spec`.
+Limits that a job's guard has defaults for are in `services.job.guard`.
 """
 
 from __future__ import annotations

@@ -19,7 +19,11 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import AfterValidator, Field, GetJsonSchemaHandler, TypeAdapter, ValidationError
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema
+
+from services.job.base import StrictModel
 
 MAX_TEMPLATE_CHARACTERS = 65_536
 MAX_PLACEHOLDERS = 256
@@ -121,10 +125,9 @@ Template = Annotated[str, AfterValidator(_check_template)]
 Pattern = Annotated[str, Field(min_length=1, max_length=MAX_PATTERN_CHARACTERS)]
 
 
-class _GraderBase(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
+class _GraderBase(StrictModel):
     name: str = Field(min_length=1, max_length=128)
+    """What logs and answers call the grader."""
 
 
 class StringCheckGrader(_GraderBase):
@@ -135,9 +138,13 @@ class StringCheckGrader(_GraderBase):
     """
 
     type: Literal["string_check"]
+    """Compares two texts."""
     input: Template
+    """Template of the text that is judged, as a rule `{{ sample.output_text }}`."""
     reference: Template
+    """Template of the text that it is compared with, as a rule a field of the row: `{{ item.answer }}`."""
     operation: Literal["eq", "ne", "like", "ilike"]
+    """How they are compared: equal, not equal, `reference` occurs in `input`, or occurs in upper or lower case."""
 
     @property
     def templates(self) -> tuple[str, ...]:
@@ -152,9 +159,13 @@ class RegexMatchGrader(_GraderBase):
     """
 
     type: Literal["regex_match"]
+    """Looks for a pattern, and compares what it finds."""
     input: Template
+    """Template of the text that is searched, as a rule `{{ sample.output_text }}`."""
     pattern: Pattern
+    """Regular expression of Python, searched for anywhere. Put what is to be compared into its first group."""
     reference: Template | None = None
+    """Template of the text that the last match must equal. null: it is enough that the pattern is found."""
 
     @property
     def templates(self) -> tuple[str, ...]:
@@ -164,6 +175,18 @@ class RegexMatchGrader(_GraderBase):
 Grader = StringCheckGrader | RegexMatchGrader
 
 _GRADER: TypeAdapter[Grader] = TypeAdapter(Annotated[Grader, Field(discriminator="type")])
+
+
+class GraderSchema:
+    """Annotates a grader that `parse_grader` reads later: shows the graders in the JSON schema."""
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        return handler(_GRADER.core_schema)
+
+
+GraderBlock = Annotated[dict[str, Any], GraderSchema]
+"""A grader as a request gives it."""
 
 
 def parse_grader(block: Mapping[str, Any]) -> Grader:

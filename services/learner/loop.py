@@ -20,7 +20,7 @@ import structlog
 from services.disk.files import write_atomic
 from services.disk.folder_version import FolderRefused, refuse_newer
 from services.disk.layout import Layout
-from services.job.guard_spec import GuardAction
+from services.job.guard import GuardAction
 from services.job.spec import JobSpec
 from services.journal.journal import Header, Journal
 from services.journal.lineage import undone_versions

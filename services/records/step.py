@@ -6,7 +6,7 @@ older version didn't write are None.
 
 from __future__ import annotations
 
-from services.job.guard_spec import GuardAction
+from services.job.guard import GuardAction
 from services.records.drift import DriftFigures
 from services.records.record import Record
 

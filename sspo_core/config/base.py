@@ -21,10 +21,12 @@ class ObjectiveConfig:
     """An objective; every one can carry a penalty that holds the policy to a reference."""
 
     kl_coefficient: float = 0.0
-    """Weight of the penalty; above 0 the loss needs reference log-probs."""
+    """Weight of a penalty that holds the policy to a reference; above 0 the loss needs the reference's log-probs. Raise
+    it where the policy must not go far from the model that it started from."""
     kl_estimator: KLEstimator = "k3"
-    """Of KL(policy ‖ reference), per token with d = reference − policy: k1 = −d, k2 = d²/2, k3 = exp(d) − d − 1.
-    As a loss only k2 has the gradient of the KL; k1's is 0 on average, k3's is that of the reversed KL."""
+    """The penalty's estimator of KL(policy ‖ reference), per token with d = reference − policy: k1 = −d, k2 = d²/2,
+    k3 = exp(d) − d − 1. As a loss only k2 has the gradient of the KL; k1's is 0 on average, k3's is that of the
+    reversed KL."""
 
     needs: ClassVar[frozenset[Need]] = frozenset()
     has_ratio: ClassVar[bool] = True
@@ -46,6 +48,8 @@ class AggregatedConfig(ObjectiveConfig):
     """An objective that is a sum over tokens, and leaves open what the sum is divided by."""
 
     aggregation: AggregationName = "token-mean"
+    """What the sum over tokens is divided by: each sequence's length and their number, all tokens, the number of
+    sequences, or a constant. Change it where long and short answers should weigh differently."""
     norm_tokens: int = 3000
     """L of sum-norm, Σ/(B·L); no other aggregation reads it. 3000 is the generation limit of Dr. GRPO's runs."""
 

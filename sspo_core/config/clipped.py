@@ -19,7 +19,9 @@ class RatioClipConfig(ObjectiveConfig):
     """A clip on the ratio, as in PPO: min(r·A, clip(r, 1 − clip_low, 1 + clip_high)·A)."""
 
     clip_low: float = 0.2
+    """How far below 1 the ratio may fall before the clip, in (0, 1). Lower it against drift."""
     clip_high: float = 0.2
+    """How far above 1 the ratio may rise before the clip, above 0. Raise it to let unlikely tokens gain more."""
     clip_sides: ClipSides = "one"
     """One-sided: only where an update would push the ratio further out, which is PPO's min. Two-sided: wherever."""
     dual_clip: float | None = None
@@ -55,6 +57,7 @@ class GRPOConfig(RatioClipConfig, AggregatedConfig):
     """
 
     aggregation: AggregationName = "seq-mean-token-mean"
+    """What the sum over tokens is divided by; the paper divides by each sequence's length and their number."""
 
     source = "arXiv 2402.03300 (KL weight: 0)"
 
@@ -67,6 +70,7 @@ class DrGRPOConfig(RatioClipConfig, AggregatedConfig):
     """
 
     aggregation: AggregationName = "sum-norm"
+    """What the sum over tokens is divided by; the paper divides by a constant."""
 
     source = "arXiv 2503.20783"
     advantage = "group_mean"
@@ -80,6 +84,7 @@ class DAPOConfig(RatioClipConfig, AggregatedConfig):
     """
 
     clip_high: float = 0.28
+    """How far above 1 the ratio may rise before the clip: further than below it, which keeps entropy up."""
 
     source = "arXiv 2503.14476"
 
@@ -97,7 +102,9 @@ class GSPOConfig(RatioClipConfig):
     """Group Sequence Policy Optimization (arXiv 2507.18071): the clip on the length-normalised sequence ratio."""
 
     clip_low: float = 3e-4
+    """How far below 1 the sequence's ratio may fall before the clip: small, since it is a mean over tokens."""
     clip_high: float = 4e-4
+    """How far above 1 the sequence's ratio may rise before the clip."""
 
     shares_ratio = True
     source = "arXiv 2507.18071"
@@ -134,9 +141,9 @@ class GMPOConfig(ObjectiveConfig):
     """Geometric-Mean Policy Optimization (arXiv 2507.20673): log ratios clipped one-sidedly, then averaged."""
 
     clip_log_low: float = 0.4
-    """Lower bound on log r, as a positive number; applies where A < 0."""
+    """Lower bound on log r, as a positive number in (0, 20]; applies where A < 0. Lower it against drift."""
     clip_log_high: float = 0.4
-    """Upper bound on log r; applies where A > 0."""
+    """Upper bound on log r, in (0, 20]; applies where A > 0. Raise it to let unlikely tokens gain more."""
 
     source = "arXiv 2507.20673"
     gradient_weight = "A·S where log r is not clipped"

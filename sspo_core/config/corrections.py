@@ -28,17 +28,22 @@ class CorrectionConfig:
     """
 
     importance: ImportanceWeight = "full"
+    """What becomes of w: `full` leaves it, `truncated` cuts it to its bounds, `masked` drops tokens outside them. Use
+    the latter two where a few tokens have very large weights."""
     level: CorrectionLevel = "objective"
     """Of w: "objective" is the level of the objective's own ratio, by the geometric mean where tokens share one. Under
     "token" a weight scales its own token's gradient, also within a mean over the sequence (the loss's value is then
     that of advantages per token); tokens that share a ratio, as GSPO's, are refused."""
     low: float = 0.0
+    """Lower bound of w; `full` does not read it. Raise it to keep tokens that the policy has all but given up."""
     high: float = 2.0
-    """Bounds of w; 2.0 is verl's, TRL has 3.0. `full` reads neither."""
+    """Upper bound of w; `full` does not read it. 2.0 is verl's, TRL has 3.0. Lower it where single weights dominate."""
     rejection_low: float | None = None
+    """Lower bound on the same mean as `rejection_high`. null: none."""
     rejection_high: float | None = None
-    """Bounds on the geometric mean of w over a sequence (of policy/behaviour without proximal log-probs). A sequence
-    outside them is not trained; it keeps its place in the denominators, so that the others gain no weight by it."""
+    """Upper bound on the geometric mean of w over a sequence (of policy/behaviour without proximal log-probs). A
+    sequence outside the bounds is not trained; it keeps its place in the denominators, so that the others gain no
+    weight by it. null: none."""
 
     def __post_init__(self) -> None:
         check_choice(self, "importance", ImportanceWeight)

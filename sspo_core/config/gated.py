@@ -41,11 +41,13 @@ class GatedConfig(ObjectiveConfig):
     """
 
     gate: GateName = "logarctan_a"
+    """The soft gate f on the token ratio; docs/gates.md compares them."""
     sides: Sides = "both"
+    """Where the gate acts: wherever the ratio is, or only where an update would push it further out (`outward`)."""
     tau_pos: float = 3.0
-    """Temperature τ of tokens with A > 0."""
+    """Temperature τ of tokens with A > 0. A higher one closes the gate nearer to ratio 1: raise it against drift."""
     tau_neg: float = 3.5
-    """Temperature τ of tokens with A ≤ 0."""
+    """Temperature τ of tokens with A ≤ 0; somewhat above `tau_pos`, since pushing down does more harm."""
     alpha: float = 4.0
     """Slope of `sigmoid_shifted`, f = σ(α(r − c)); no other gate reads it."""
     centre: float = 1.0
@@ -89,8 +91,11 @@ class SAPOConfig(GatedConfig):
     """Soft Adaptive Policy Optimization (arXiv 2511.20347): arithmetic mean of soft-gated token ratios."""
 
     gate: GateName = "sigmoid_raw"
+    """The soft gate f on the token ratio; the paper's is the sigmoid."""
     tau_pos: float = 1.0
+    """Temperature τ of tokens with A > 0. Raise it against drift."""
     tau_neg: float = 1.05
+    """Temperature τ of tokens with A ≤ 0; somewhat above `tau_pos`, since pushing down does more harm."""
 
     source = "arXiv 2511.20347"
     gradient_weight = "A·r·f'(r) = A·r·sech²(τ(r − 1)/2)"
@@ -107,10 +112,14 @@ class PowerMeanConfig(GatedConfig):
     """
 
     gate: GateName = "identity"
+    """The gate f on the token ratio; the paper has none."""
     exponent: float = 1.0
-    """p."""
+    """p, in [-20, 20]: 1 is the arithmetic mean, 0 the geometric one, -1 the harmonic one. A lower one is led by the
+    smallest ratios of a sequence."""
     clip_low: float = 0.2
+    """How far below 1 the mean ρ may fall before the clip, in (0, 1)."""
     clip_high: float = 0.2
+    """How far above 1 the mean ρ may rise before the clip, above 0."""
 
     source = "arXiv 2605.12058, its code"
     gradient_weight = "A·ρ·T·f^p/Σf^p·h where ρ is not clipped"

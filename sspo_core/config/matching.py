@@ -22,9 +22,13 @@ class LADConfig(ObjectiveConfig):
     """
 
     eta: float = 0.25
-    """η; the paper has 1/η = 4 for mathematics."""
+    """η, the target's temperature, in [0.001, 1000]; the paper has 1/η = 4 for mathematics. Lower it to follow the
+    advantages more closely."""
     divergence: Divergence = "jensen_shannon"
+    """Distance from the target. `reverse_kl` follows the largest advantages only."""
     ratio: LADRatio = "sequence_product"
+    """The ratio W: of a token, or of the sequence as a geometric mean or as a product. A product of many tokens varies
+    much; use another one for long answers."""
 
     source = "arXiv 2602.20132 (level of the ratio: not known)"
     gradient_weight = "½·W·log((1 + x)/(2x)), x = W·exp(−A/η); T_i times that for a product"
@@ -46,7 +50,9 @@ class FlowRLConfig(ObjectiveConfig):
     """
 
     beta: float = 15.0
+    """Weight β of the advantage in the residual. Raise it to follow the reward more closely."""
     importance_clip: float | None = 0.2
+    """Half-width of the interval around 1 to which the weight w is cut, in (0, 1). null: not cut."""
 
     source = "arXiv 2509.15207, its code"
     gradient_weight = "−2·w·δ, δ the residual"

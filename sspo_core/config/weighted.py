@@ -12,6 +12,7 @@ class ReinforceConfig(AggregatedConfig):
     """REINFORCE (Williams 1992) with the group's mean as the baseline. It corrects nothing off-policy by itself."""
 
     aggregation: AggregationName = "seq-mean-token-sum"
+    """What the sum over tokens is divided by; the number of sequences is the plain gradient of the expected reward."""
 
     source = "Williams 1992"
     gradient_weight = "A"
@@ -24,6 +25,7 @@ class RLOOConfig(AggregatedConfig):
     """REINFORCE Leave-One-Out (arXiv 2402.14740): REINFORCE with the mean of the others as the baseline."""
 
     aggregation: AggregationName = "seq-mean-token-sum"
+    """What the sum over tokens is divided by; the number of sequences is the plain gradient of the expected reward."""
 
     source = "arXiv 2402.14740"
     gradient_weight = "A"
@@ -40,7 +42,9 @@ class CISPOConfig(AggregatedConfig):
     """
 
     clip_low: float = 1.0
+    """How far below 1 the weight may fall, in (0, 1]; 1 is no lower bound."""
     clip_high: float = 4.0
+    """How far above 1 the weight may rise, above 0. Lower it where single tokens dominate."""
 
     source = "arXiv 2506.13585 (bound: arXiv 2510.13786)"
     gradient_weight = "A·clip(r)"
@@ -61,11 +65,14 @@ class VESPOConfig(AggregatedConfig):
     """
 
     power_pos: float = 2.0
-    """The paper's c1 (TRL's `vespo_k_pos`) where A > 0."""
+    """The paper's c1 (TRL's `vespo_k_pos`) where A > 0, in [0, 100]. 1 is exact importance sampling."""
     decay_pos: float = 3.0
-    """The paper's c2 (TRL's `vespo_lambda_pos`) where A > 0."""
+    """The paper's c2 (TRL's `vespo_lambda_pos`) where A > 0, in [0, 100]. Raise it to weigh sequences less that the
+    policy has come to like."""
     power_neg: float = 3.0
+    """c1 where A ≤ 0, in [0, 100]. Raise it to leave sequences alone that the policy has given up already."""
     decay_neg: float = 2.0
+    """c2 where A ≤ 0, in [0, 100]."""
 
     source = "arXiv 2602.10693"
     gradient_weight = "A·φ(W), φ = W^c₁·exp(c₂(1 − W))"

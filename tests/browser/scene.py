@@ -9,7 +9,7 @@ from typing import Any
 
 from services.disk.files import append_line
 from services.disk.layout import Layout
-from services.job.guard_spec import GuardAction, GuardSpec
+from services.job.guard import GuardAction, GuardSpec
 from services.job.spec import (
     DEFAULT_GATE,
     EvaluationSpec,

@@ -14,7 +14,7 @@ from PIL import Image
 from playwright.sync_api import Browser, Page
 
 from services.disk.layout import Layout
-from services.job.guard_spec import GuardAction
+from services.job.guard import GuardAction
 from services.store.client import Client, connect
 from services.store.job.jobs import JobError, Jobs
 from services.store.job.transitions import Status

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from services.disk.layout import Layout
-from services.job.guard_spec import GuardSpec
+from services.job.guard import GuardSpec
 from services.job.spec import JobSpec
 from services.journal.journal import Journal
 from services.learner.loop import Learner

@@ -5,7 +5,7 @@ from __future__ import annotations
 from deploy.monitoring.alerts.alert import Alert
 from deploy.monitoring.alerts.phrases import AT_WORK, JOB, STEP, counted, mean, share
 from services.drift import thresholds
-from services.job import guard_spec
+from services.job import guard
 
 STALE = counted("sspo_groups_dropped_total", "15m", 'reason="stale"')
 
@@ -40,7 +40,7 @@ ALERTS = (
         severity="warning",
         measured=mean("sspo_is_tokens_outside_band_ratio"),
         comparison=">",
-        threshold=guard_spec.OUTSIDE_BAND.enter,
+        threshold=guard.OUTSIDE_BAND.enter,
         when=AT_WORK,
         lasting="5m",
         summary=f"{JOB} trains mostly on tokens that its policy would not sample any more",
@@ -51,7 +51,7 @@ ALERTS = (
         severity="warning",
         measured=mean("sspo_kl_behaviour_k3"),
         comparison=">",
-        threshold=guard_spec.KL_K3.enter,
+        threshold=guard.KL_K3.enter,
         when=AT_WORK,
         lasting="5m",
         summary=f"{JOB}: policy and samples are far apart",
@@ -62,7 +62,7 @@ ALERTS = (
         severity="warning",
         measured=mean("sspo_is_effective_sample_size_ratio"),
         comparison="<",
-        threshold=guard_spec.ESS_TOKEN.enter,
+        threshold=guard.ESS_TOKEN.enter,
         when=AT_WORK,
         lasting="5m",
         summary=f"{JOB} learns from a small part of its tokens",
@@ -73,7 +73,7 @@ ALERTS = (
         severity="warning",
         measured=mean("sspo_seq_is_effective_sample_size_ratio"),
         comparison="<",
-        threshold=guard_spec.ESS_SEQUENCE.enter,
+        threshold=guard.ESS_SEQUENCE.enter,
         when=AT_WORK,
         lasting="5m",
         summary=f"{JOB} learns from a small part of its sequences",
@@ -95,7 +95,7 @@ ALERTS = (
         severity="warning",
         measured=mean("sspo_engine_mismatch_kl_k3"),
         comparison=">",
-        threshold=guard_spec.MISMATCH_KL_K3.enter,
+        threshold=guard.MISMATCH_KL_K3.enter,
         when=AT_WORK,
         lasting="5m",
         summary=f"{JOB}: the engine samples from another distribution than the learner computes",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from deploy.monitoring.model import AMBER, GREEN, RED, Annotation, Limits, Query, Variable
-from services.job.guard_spec import Limit
+from services.job.guard import Limit
 
 JOBS = Variable("job", "Job", "label_values(sspo_learner_step, job_id)", several=True, newest_first=True)
 ONE_JOB = Variable("job", "Job", "label_values(sspo_learner_step, job_id)", newest_first=True)

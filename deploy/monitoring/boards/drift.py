@@ -5,7 +5,7 @@ from __future__ import annotations
 from deploy.monitoring.boards import drift_words as words
 from deploy.monitoring.boards.common import ANNOTATIONS, JOBS, figure, figures, heat, high, low
 from deploy.monitoring.model import GREEN, RED, Dashboard, Limits, Panel, PanelKind, Query, Row, Variable
-from services.job import guard_spec
+from services.job import guard
 
 OUTSIDE, ESS_TOKEN, ESS_SEQUENCE, K3, SHARE = (
     figure("sspo_is_tokens_outside_band_ratio"),
@@ -19,7 +19,7 @@ STALENESS = 'staleness=~"$staleness"'
 
 def outside(kind: PanelKind, width: int, height: int) -> Panel:
     """Needed large and small, here and for one job."""
-    limits = high(guard_spec.OUTSIDE_BAND)
+    limits = high(guard.OUTSIDE_BAND)
     return Panel("Tokens outside 0.9–1.1", OUTSIDE, words.OUTSIDE, kind, "percentunit", width, height, limits=limits)
 
 
@@ -45,16 +45,16 @@ ROWS = (
                 ESS_TOKEN,
                 words.ESS_TOKEN,
                 below=RED,
-                limits=low(guard_spec.ESS_TOKEN),
+                limits=low(guard.ESS_TOKEN),
             ),
             glance(
                 "Effective samples, sequences",
                 ESS_SEQUENCE,
                 words.ESS_SEQUENCE,
                 below=RED,
-                limits=low(guard_spec.ESS_SEQUENCE),
+                limits=low(guard.ESS_SEQUENCE),
             ),
-            glance("k3", K3, words.K3, "sci", limits=high(guard_spec.KL_K3)),
+            glance("k3", K3, words.K3, "sci", limits=high(guard.KL_K3)),
             glance("Share that is drift", SHARE, words.SHARE),
             glance("Largest staleness trained", figure("sspo_staleness_steps_max"), words.STALENESS, "short"),
         ),
@@ -128,13 +128,13 @@ ROWS = (
                 words.ESS_TOKEN,
                 unit="percentunit",
                 below=RED,
-                limits=low(guard_spec.ESS_TOKEN),
+                limits=low(guard.ESS_TOKEN),
             ),
             Panel(
                 "KL between behaviour and policy",
                 figures(k1="sspo_kl_behaviour_k1", k3="sspo_kl_behaviour_k3"),
                 words.K3,
-                limits=high(guard_spec.KL_K3),
+                limits=high(guard.KL_K3),
             ),
             Panel(
                 "Chi-squared",

@@ -7,7 +7,7 @@ from deploy.monitoring.boards import drift_words as words
 from deploy.monitoring.boards.common import ANNOTATIONS, ONE_JOB, low, rate, total
 from deploy.monitoring.model import AMBER, GREEN, RED, Dashboard, Limits, Panel, Query, Row
 from deploy.monitoring.promql import STEP_INTERVAL
-from services.job import guard_spec
+from services.job import guard
 
 ALERTS = 'count(ALERTS{alertstate="firing", job_id=~"$job|"}) or vector(0)'
 LEFT = (
@@ -91,7 +91,7 @@ DRIFT = Row(
             words.ESS_TOKEN,
             unit="percentunit",
             below=RED,
-            limits=low(guard_spec.ESS_TOKEN),
+            limits=low(guard.ESS_TOKEN),
         ),
         Panel(
             "k3: all, and of the engine",

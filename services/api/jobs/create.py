@@ -1,7 +1,7 @@
 """From a create request to a job, without I/O: what is known of models and files is handed in.
 
 Every refusal is a 400 that names the field. Precedence: `x_sspo`, then `method.reinforcement.hyperparameters`, then the
-defaults of `services.job.spec`.
+defaults of `services.job`.
 """
 
 from __future__ import annotations
@@ -9,23 +9,21 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
-from pydantic import BaseModel
+from pydantic import ValidationError
 
 from services.api.bodies import parse
 from services.api.errors import bad_request
 from services.api.schemas import RECORDED_ONLY, CreateJob, Hyperparameters
 from services.disk.layout import UnknownModel
 from services.job.graders import GraderError, parse_grader
-from services.job.spec import EvaluationSpec, ExtensionSpec, JobSpec, LearnerSpec, objective_config
+from services.job.spec import ExtensionSpec, JobSpec, LearnerSpec
 from services.store.job.jobs import JobRecord, WaitingFor
 from services.store.job.transitions import WAITS_FOR, Status
 
 HYPERPARAMETERS = "method.reinforcement.hyperparameters"
 GRADER = "method.reinforcement.grader"
-
-Spec = TypeVar("Spec", bound=BaseModel)
 
 
 @dataclass(frozen=True)
@@ -54,22 +52,14 @@ def build(body: dict[str, Any], known: Known, *, job_id: str, created_at: int, s
     """The job that a request body asks for; `seed` is for one that names none. Raises ApiError."""
     request = parse(CreateJob, body)
     _check_references(request, known)
-    learner = _learner(request, known)
-    extension = request.x_sspo or ExtensionSpec()
-    spec = JobSpec(
+    spec = JobSpec.assemble(
+        _extension(request, known),
         job_id=job_id,
         model=request.model,
         training_file=request.training_file,
         validation_file=request.validation_file,
         seed=seed if request.seed is None else request.seed,
         grader=request.method.reinforcement.grader,
-        objective=extension.objective,
-        rollout=extension.rollout,
-        learner=learner,
-        reward=extension.reward,
-        evaluation=_evaluation(request),
-        guard=extension.guard,
-        sinks=extension.sinks,
         wandb=request.integrations[0].wandb if request.integrations else None,
     )
     record = JobRecord(
@@ -113,40 +103,38 @@ def _check_file(file_id: str, param: str, known: Known) -> None:
         raise bad_request(param, f"Invalid '{param}': file {file_id!r} has purpose {purpose!r}, not 'fine-tune'")
 
 
-def _learner(request: CreateJob, known: Known) -> LearnerSpec:
+def _extension(request: CreateJob, known: Known) -> ExtensionSpec:
+    """The blocks of `x_sspo`, and where they say nothing what the hyperparameters say."""
+    given = request.x_sspo or ExtensionSpec()
+    if request.validation_file is None and "evaluation" in given.model_fields_set:
+        raise bad_request("x_sspo.evaluation", "Invalid 'x_sspo.evaluation': evaluation needs a validation_file")
     asked = request.method.reinforcement.hyperparameters or Hyperparameters()
-    given = request.x_sspo.learner if request.x_sspo else LearnerSpec()
     rate = asked.learning_rate_multiplier
-    learner = _fill(
-        given,
-        advantage=objective_config((request.x_sspo or ExtensionSpec()).objective).advantage,
-        batch_size=asked.batch_size,
-        learning_rate=None if rate is None else rate * LearnerSpec().learning_rate,
-    )
-    if asked.n_epochs is None or "steps" in given.model_fields_set:
-        return learner
+    filled = _fill(given, "learner", "batch_size", asked.batch_size, "batch_size")
+    base = LearnerSpec().learning_rate
+    filled = _fill(filled, "learner", "learning_rate", rate and rate * base, "learning_rate_multiplier")
+    filled = _fill(filled, "evaluation", "every", asked.eval_interval, "eval_interval")
+    filled = _fill(filled, "evaluation", "samples", asked.eval_samples, "eval_samples")
+    if asked.n_epochs is None or "steps" in given.learner.model_fields_set:
+        return filled
     rows = known.rows_of(request.training_file)
     if rows == 0:
         raise bad_request("training_file", f"Invalid 'training_file': {request.training_file} has no rows")
-    return _fill(learner, steps=math.ceil(rows * asked.n_epochs / learner.batch_size))
+    return _fill(filled, "learner", "steps", math.ceil(rows * asked.n_epochs / filled.learner.batch_size), "n_epochs")
 
 
-def _evaluation(request: CreateJob) -> EvaluationSpec | None:
-    extension = request.x_sspo or ExtensionSpec()
-    if request.validation_file is None:
-        if "evaluation" in extension.model_fields_set:
-            raise bad_request("x_sspo.evaluation", "Invalid 'x_sspo.evaluation': evaluation needs a validation_file")
-        return None
-    asked = request.method.reinforcement.hyperparameters or Hyperparameters()
-    return _fill(extension.evaluation, every=asked.eval_interval, samples=asked.eval_samples)
-
-
-def _fill(given: Spec, **values: Any) -> Spec:
-    """`given` with the values that are not None and that its author left open."""
-    open_values = {
-        name: value for name, value in values.items() if value is not None and name not in given.model_fields_set
-    }
-    return given.model_copy(update=open_values)
+def _fill(given: ExtensionSpec, block: str, field: str, value: float | None, hyperparameter: str) -> ExtensionSpec:
+    """`given` with the value in a field that its author left open. Raises ApiError (400) for one out of bounds."""
+    if value is None or field in getattr(given, block).model_fields_set:
+        return given
+    plain = given.model_dump(exclude_unset=True)
+    plain[block] = {**plain.get(block, {}), field: value}
+    try:
+        return ExtensionSpec.model_validate(plain)
+    except ValidationError as error:
+        param, reason = f"{HYPERPARAMETERS}.{hyperparameter}", error.errors()[0]["msg"]
+        message = f"Invalid '{param}': it makes x_sspo.{block}.{field} {value}; {reason[:1].lower()}{reason[1:]}"
+        raise bad_request(param, message) from error
 
 
 def _warnings(request: CreateJob) -> tuple[str, ...]:

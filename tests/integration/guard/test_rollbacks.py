@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from services.disk.layout import Layout
-from services.job.guard_spec import GuardAction
+from services.job.guard import GuardAction
 from services.journal.journal import Journal, audit
 from services.learner.loop import Learner
 from services.learner.recovery import checkpoint

@@ -20,7 +20,7 @@ from services.drift.guard import (
     nowhere_to_go,
     rolled_back,
 )
-from services.job.guard_spec import GuardSpec
+from services.job.guard import GuardSpec
 from services.job.spec import ExtensionSpec
 
 TRACES = Path(__file__).parent / "traces"

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import pytest
 
 from services.drift.guard import Decision, Figures, GuardState, decide
-from services.job.guard_spec import GuardSpec
+from services.job.guard import GuardSpec
 
 SPEC = GuardSpec.model_validate(
     {"actions": ["warn"], "window_steps": 2, "cooldown_steps": 2, "reward_share": {"enter": 0.5, "leave": 0.8}}

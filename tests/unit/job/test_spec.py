@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 from pydantic import ValidationError
 
-from services.job.spec import DEFAULT_GATE, SUPPLIED, ExtensionSpec, corrections_config, derived_seed, objective_config
+from services.job.docstrings import field_docstrings
+from services.job.objective import DEFAULT_GATE, SUPPLIED, corrections_config, objective_config
+from services.job.spec import ExtensionSpec, derived_seed
 from sspo_core.config import OBJECTIVES, CorrectionConfig
 
 
@@ -73,6 +77,30 @@ def test_corrections_that_have_their_weight_are_taken() -> None:
     spec = ExtensionSpec.model_validate({"learner": {"corrections": truncated, "proximal_logprobs": True}})
     assert corrections_config(spec.learner.corrections) == CorrectionConfig(importance="truncated", high=3.0)
     ExtensionSpec.model_validate({"objective": {"name": "rloo"}, "learner": {"corrections": truncated}})
+
+
+@pytest.mark.parametrize(
+    ("block", "advantage"),
+    [
+        ({}, "group_std"),
+        ({"objective": {"name": "dr_grpo"}}, "group_mean"),
+        ({"objective": {"name": "rloo"}, "learner": {"steps": 3}}, "leave_one_out"),
+        ({"objective": {"name": "rloo"}, "learner": {"advantage": "group_std"}}, "group_std"),
+    ],
+)
+def test_a_learner_that_names_no_advantage_gets_its_objectives(block: dict[str, object], advantage: str) -> None:
+    assert ExtensionSpec.model_validate(block).learner.advantage == advantage
+
+
+def test_every_field_of_an_objective_says_what_it_is() -> None:
+    for config in (*OBJECTIVES.values(), CorrectionConfig):
+        named = [field.name for field in dataclasses.fields(config)]
+        assert list(field_docstrings(config)) == named, config.__name__
+
+
+def test_an_inherited_field_may_be_described_anew() -> None:
+    assert "small" in field_docstrings(OBJECTIVES["gspo"])["clip_low"]
+    assert field_docstrings(OBJECTIVES["gspo"])["dual_clip"] == field_docstrings(OBJECTIVES["grpo"])["dual_clip"]
 
 
 def test_truncated_sampling_is_refused_with_the_reason() -> None:

@@ -14,7 +14,7 @@ from services.api.ui.palette import Palette
 from services.api.ui.panels.panel import Width
 from services.api.ui.reading import JobLook
 from services.api.ui.series import Points, thin
-from services.job.guard_spec import GuardFigure
+from services.job.guard import GuardFigure
 
 Draw = Callable[[Palette, JobLook, int | None], Options | None]
 """From the colours, a job, and how many of its newest steps to show (None: all)."""

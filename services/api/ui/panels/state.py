@@ -10,7 +10,7 @@ from services.api.ui.html import LEVEL_LOOKS, STATE_LOOKS, Markup, empty, mark, 
 from services.api.ui.reading import JobLook
 from services.api.ui.words import NOTHING, clock, count, number, seconds, since, size
 from services.drift.findings import Finding
-from services.job.guard_spec import LOW_IS_BAD, GuardFigure
+from services.job.guard import LOW_IS_BAD, GuardFigure
 from services.store.job.events import Event
 from services.store.job.transitions import WAITS_FOR
 

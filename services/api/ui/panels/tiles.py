@@ -6,7 +6,7 @@ from services.api.ui.html import Markup, progress_bar, safe
 from services.api.ui.panels.curves import tokens_per_second
 from services.api.ui.reading import JobLook
 from services.api.ui.words import NOTHING, count, number, seconds, share
-from services.job.guard_spec import LOW_IS_BAD, GuardFigure
+from services.job.guard import LOW_IS_BAD, GuardFigure
 
 
 def tiles(look: JobLook) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -29,11 +30,11 @@ PURPOSES = {"file-1": "fine-tune", "file-2": "fine-tune", "file-3": "batch"}
 KNOWN = Known(find_model, PURPOSES.get, rows_of=lambda file_id: 10, try_grader=lambda block: None)
 
 
-def draft(hyperparameters: dict[str, Any] | None = None, **fields: Any) -> Draft:
+def draft(hyperparameters: dict[str, Any] | None = None, *, known: Known = KNOWN, **fields: Any) -> Draft:
     reinforcement = {"grader": GRADER, "hyperparameters": hyperparameters}
     method = {"type": "reinforcement", "reinforcement": reinforcement}
     body = {"model": "tiny", "training_file": "file-1", "method": method, **fields}
-    return build(body, KNOWN, job_id="ftjob-1", created_at=100, seed=7)
+    return build(body, known, job_id="ftjob-1", created_at=100, seed=7)
 
 
 def test_a_plain_request_gets_every_default() -> None:
@@ -60,6 +61,15 @@ def test_epochs_give_the_steps_unless_the_learner_does(
     hyperparameters: dict[str, Any] | None, learner: dict[str, Any], steps: int
 ) -> None:
     assert draft(hyperparameters, x_sspo={"learner": learner}).record.spec.learner.steps == steps
+
+
+def test_what_a_hyperparameter_fills_in_keeps_to_the_bounds() -> None:
+    many = replace(KNOWN, rows_of=lambda file_id: 1000)
+    with pytest.raises(ApiError) as refused:
+        draft({"n_epochs": 65_536, "batch_size": 1}, known=many)
+    assert (refused.value.status, refused.value.param) == (400, "method.reinforcement.hyperparameters.n_epochs")
+    assert "65536000" in refused.value.message and "less than or equal to 10000000" in refused.value.message
+    assert draft({"n_epochs": 10_000, "batch_size": 1}, known=many).record.spec.learner.steps == 10_000_000
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from typing import Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
+
+from services.job.base import StrictModel
 
 GuardAction = Literal["warn", "throttle", "lower_lr", "sync", "rollback", "pause"]
 GuardFigure = Literal["ess_token", "ess_sequence", "outside_band_ratio", "kl_k3", "mismatch_kl_k3", "reward_share"]
@@ -17,13 +19,13 @@ LOW_IS_BAD = frozenset({"ess_token", "ess_sequence", "reward_share"})
 MAY_EXCEED_ONE = frozenset({"kl_k3", "mismatch_kl_k3"})
 
 
-class Limit(BaseModel):
-    """An alarm begins beyond `enter` and ends within `leave`."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+class Limit(StrictModel):
+    """Two values of a figure, the second one on the good side of the first, so that an alarm does not flicker."""
 
     enter: float = Field(gt=0)
+    """Beyond it an alarm begins. Move it where the guard acts too early or too late."""
     leave: float = Field(gt=0)
+    """Within it the alarm ends. Move it away from `enter` where alarms come and go."""
 
 
 ESS_TOKEN = Limit(enter=0.3, leave=0.5)
@@ -35,28 +37,41 @@ REWARD_SHARE = Limit(enter=0.5, leave=0.7)
 """Of the best mean reward that any window of the job had. All six were measured on small jobs (docs/drift.md)."""
 
 
-class GuardSpec(BaseModel):
-    """Limits are on means over a window of steps; a figure whose limit is null is not looked at."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+class GuardSpec(StrictModel):
+    """Limits on figures, and what is done when they are crossed. A limit is on the mean over a window of steps; a
+    figure whose limit is null is not looked at."""
 
     actions: tuple[GuardAction, ...] = ("warn",)
-    """A ladder: each alarm begins with the first and goes on to the next while it lasts. Empty: no guard at all."""
+    """A ladder: each alarm begins with the first action and goes on to the next while it lasts. Empty: no guard at
+    all. Add actions where nobody watches the job: `throttle` halves staleness and updates, `lower_lr` the learning
+    rate, `sync` trains without staleness, `rollback` goes back to a checkpoint, `pause` ends the ladder."""
     window_steps: int = Field(default=4, ge=1, le=256)
+    """Steps over which a figure is averaged before it is compared. Raise it for noisy jobs, lower it to act sooner."""
     cooldown_steps: int = Field(default=4, ge=1, le=4096)
-    """Steps between two actions, and before an alarm that is over is forgotten."""
+    """Steps between two actions, and before an alarm that is over is forgotten. Raise it to give an action more time
+    to help."""
     ess_token: Limit | None = ESS_TOKEN
+    """Limits on the effective sample size of token ratios, a share of the tokens; low is bad. Raise them to be told
+    sooner that few tokens carry the gradient."""
     ess_sequence: Limit | None = ESS_SEQUENCE
+    """The same of sequence ratios."""
     outside_band_ratio: Limit | None = OUTSIDE_BAND
+    """Limits on the share of tokens whose ratio is outside 0.9 to 1.1; high is bad. Raise them for objectives that are
+    meant to go far."""
     kl_k3: Limit | None = KL_K3
+    """Limits on the drift, k3 in nats a token; high is bad. Raise them for objectives that are meant to go far, lower
+    them for large models."""
     mismatch_kl_k3: Limit | None = MISMATCH_KL_K3
-    """The engine's part: training less or more slowly does not cure it, so only warn, sync and pause answer it."""
+    """Limits on the engine's part of the drift, k3 in nats a token; high is bad. Training less or more slowly does not
+    cure it, so only warn, sync and pause answer it. Raise them for engines in low precision."""
     reward_share: Limit | None = REWARD_SHARE
-    """The training reward as a share of the best that a window had; not looked at while that is not above 0."""
+    """Limits on the training reward, as a share of the best mean that any window of the job had; low is bad. Not
+    looked at while that best is not above 0. Set it to null where rewards are meant to fall."""
     learning_rate_factor: float = Field(default=0.5, gt=0, lt=1)
-    """What `lower_lr` and `rollback` multiply the learning rate by; it stays so to the end of the job."""
+    """What `lower_lr` and `rollback` multiply the learning rate by; it stays so to the end of the job. Raise it for
+    gentler steps."""
     max_rollbacks: int = Field(default=2, ge=1, le=16)
-    """Of the whole job; instead of one more it is paused."""
+    """Rollbacks of the whole job; instead of one more it is paused."""
 
     @field_validator("actions")
     @classmethod

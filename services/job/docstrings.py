@@ -1,0 +1,29 @@
+"""The docstrings under the fields of a plain dataclass, as pydantic reads those of its models."""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import inspect
+import itertools
+import textwrap
+from typing import Any
+
+
+def field_docstrings(cls: type[Any]) -> dict[str, str]:
+    """Field → its text on one line, of the class and of what it inherits; a subclass's text wins."""
+    found: dict[str, str] = {}
+    for base in reversed(cls.__mro__[:-1]):
+        found |= _own(base)
+    return {field.name: found[field.name] for field in dataclasses.fields(cls) if field.name in found}
+
+
+def _own(cls: type[Any]) -> dict[str, str]:
+    definition = ast.parse(textwrap.dedent(inspect.getsource(cls))).body[0]
+    body = definition.body if isinstance(definition, ast.ClassDef) else []
+    found = {}
+    for field, below in itertools.pairwise(body):
+        match field, below:
+            case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(value=ast.Constant(value=str(text))):
+                found[name] = " ".join(text.split())
+    return found
