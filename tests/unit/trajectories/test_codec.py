@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 
 from services.trajectories import codec
@@ -18,8 +19,12 @@ from services.trajectories.codec import (
     floats,
     ints,
     mask,
+    oldest_step,
+    read_floats,
+    read_ints,
+    read_mask,
 )
-from sspo_proto.trajectory_pb2 import Group, PromptTask, Reward, Sampling, Trajectory, VersionSpan
+from sspo_proto.trajectory_pb2 import Failure, Group, PromptTask, Reward, Sampling, Trajectory, VersionSpan
 
 
 def good() -> Group:
@@ -91,3 +96,69 @@ def test_a_message_says_whose_it_is(job_id: str, number: int) -> None:
     check_identity(good().task, "j", 3)
     with pytest.raises(MalformedMessage, match="group_number 3 of job_id 'j'"):
         check_identity(good().task, job_id, number)
+
+
+def test_turns_are_read_and_the_oldest_version_counts() -> None:
+    group = good()
+    _first(group).turn_ids = ints([0, 1])
+    del _first(group).version_spans[:]
+    _first(group).version_spans.extend(
+        [VersionSpan(version=2, step=7, start=0, end=1), VersionSpan(version=3, step=5, start=1, end=2)]
+    )
+    assert decode_group(encode(group)) == group and oldest_step(group) == 5
+    assert oldest_step(Group()) == 0
+
+
+@pytest.mark.parametrize(
+    ("spoil", "match"),
+    [
+        (lambda one: setattr(one, "turn_ids", ints([0])), "turn_ids"),
+        (lambda one: setattr(one, "turn_ids", ints([0, 1, 2])), "turn_ids"),
+        (lambda one: setattr(one, "behaviour_logprobs", floats([-0.1, float("-inf")])), "log-probs must be finite"),
+        (lambda one: setattr(one, "behaviour_logprobs", floats([-0.1, float("nan")])), "log-probs must be finite"),
+        (lambda one: setattr(one, "behaviour_logprobs", floats([-0.1, 0.001])), "not positive"),
+        (lambda one: setattr(one, "behaviour_logprobs", floats([-0.1])), "2 tokens, 1 log-probs"),
+        (lambda one: setattr(one.version_spans[0], "end", 1), "cover 1 of 2"),
+        (lambda one: setattr(one.version_spans[0], "end", 0), "gap at token 0"),
+        (lambda one: setattr(one.version_spans[0], "start", 1), "gap at token 0"),
+        (lambda one: one.version_spans.add(version=1, start=3, end=4), "gap at token 2"),
+        (lambda one: one.ClearField("version_spans"), "cover 0 of 2"),
+        (lambda one: setattr(one, "completion_token_ids", b""), "empty completion"),
+    ],
+)
+def test_a_completion_that_contradicts_itself_is_malformed(spoil: Callable[[Trajectory], object], match: str) -> None:
+    group = good()
+    spoil(_first(group))
+    with pytest.raises(MalformedMessage, match=match):
+        decode_group(encode(group))
+
+
+@pytest.mark.parametrize("missing", ["job_id", "prompt_token_ids", "sampling"])
+def test_a_task_that_cannot_be_sampled_is_malformed(missing: str) -> None:
+    group = good()
+    group.task.ClearField(missing)
+    for decode, message in ((decode_task, group.task), (decode_group, group)):
+        with pytest.raises(MalformedMessage, match="a task needs"):
+            decode(encode(message))
+
+
+def test_what_is_no_message_says_so_and_a_failure_needs_no_completions() -> None:
+    with pytest.raises(MalformedMessage, match="not a Group"):
+        decode_group(b"\xff\xff")
+    failed = Group(schema_version=1, failure=Failure(reason="grader_error"))
+    assert decode_group(encode(failed)) == failed and completion_tokens(failed) == 0
+
+
+def test_rounding_may_leave_a_log_prob_just_above_zero() -> None:
+    group = good()
+    _first(group).behaviour_logprobs = floats([0.00005, 0.0])
+    assert decode_group(encode(group)) == group
+
+
+def test_arrays_are_written_alike_from_numbers_and_from_numpy() -> None:
+    assert ints(np.array([1, -2], dtype=np.int64)) == ints([1, -2])
+    assert floats(np.array([0.5, -2.0])) == floats([0.5, -2.0])
+    assert mask(np.array([1, 0], dtype=np.int64)) == mask([1, 0])
+    assert read_ints(ints([1, -2])).tolist() == [1, -2]
+    assert read_floats(floats([0.5])).tolist() == [0.5]
+    assert read_mask(mask([1, 0])).tolist() == [1, 0]

@@ -225,3 +225,25 @@ def test_a_bad_entry_of_a_number_that_lives_elsewhere_ends_nothing(running: Clie
     assert running.xlen(keys.stream(JOB, SCORED)) == 1
     Progress(running).finish(JOB, epoch=1, next_step=0, numbers={"stale": [0]}, entry_ids=[])
     assert not DeadLetters(running).put(JOB, entry, SCORED, "malformed", ""), "a finished number ends no more"
+
+
+@pytest.mark.parametrize("unknown", ["letter-5-5", "letter-x", "5-5", ""])
+def test_a_letter_that_is_not_there_is_named(running: Client, unknown: str) -> None:
+    dead = DeadLetters(running)
+    for look in (lambda: dead.get(JOB, unknown), lambda: dead.requeue(JOB, unknown)):
+        with pytest.raises(LetterNotFound) as missing:
+            look()
+        assert missing.value.letter_id == unknown and str(missing.value) == f"no dead letter {unknown!r}"
+
+
+def test_a_wish_is_seen_at_its_letter_until_it_is_fulfilled(running: Client) -> None:
+    dead = DeadLetters(running)
+    letter = bury(running, 1)
+    assert (dead.get(JOB, letter)[0].requeue_wanted, dead.get(JOB, letter)[0].requeued_as) == (False, None)
+    wanted = dead.requeue(JOB, letter)
+    assert (wanted.id, wanted.requeue_wanted, wanted.requeued_as) == (letter, True, None)
+    [wish] = dead.wishes(JOB, 5)
+    assert (wish.number, wish.origin, dead.wishes(JOB, 0)) == (1, 1, [])
+    assert streams.dispatch(running, JOB, 3, b"task", 0, wish)
+    assert dead.wishes(JOB, 5) == [] and dead.list(JOB)[0][0].requeued_as == 3
+    assert (dead.origin(JOB, 3), dead.origin(JOB, 2)) == (1, 2)

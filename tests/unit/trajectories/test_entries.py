@@ -32,3 +32,12 @@ def test_what_is_missing_or_wrong_is_named(changes: dict[bytes, Any], named: str
     fields = {name: value for name, value in {**FIELDS, **changes}.items() if value is not None}
     entry = read_entry("j", "1-0", fields)
     assert entry.problem == f"plain fields missing or wrong: {named}" and entry.number == number
+
+
+def test_what_strangers_leave_out_counts_nothing() -> None:
+    entry = read_entry("j", "1-0", {b"hello": b"world"})
+    assert (entry.number, entry.step, entry.tokens, entry.deaths, entry.payload) == (NO_NUMBER, 0, 0, 0, b"")
+
+
+def test_the_highest_number_is_the_last_that_the_bitmap_has_a_place_for() -> None:
+    assert read_entry("j", "1-0", {**FIELDS, b"number": b"4294967295"}).number == 2**32 - 1
