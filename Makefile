@@ -4,6 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 DEMO_DATA ?= demo-data
+# Processes that `make test` shares its tests out to: one for each core, and no more than four.
+TEST_WORKERS ?= logical
 # Where the CPU build of torch lies when pip's own sources don't have it: PyTorch's index.
 TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 PIP := $(BIN)/pip --disable-pip-version-check -q
@@ -44,7 +46,7 @@ up: $(READY)  ## run the service on ./sspo-data
 	$(BIN)/sspo up --data sspo-data
 
 test: $(READY) system-packages  ## all tests that belong to every change
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(TEST_WORKERS) --maxprocesses 4
 
 screenshots: $(READY) system-packages  ## the dashboard's pictures in docs/images, of made-up jobs and of the demo
 	$(BIN)/python -m tests.browser.screenshots

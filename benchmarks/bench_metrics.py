@@ -26,7 +26,7 @@ from unittest import mock
 import torch
 
 from services.disk.layout import Layout
-from services.job.spec import JobSpec
+from services.job.spec import JobSpec, LearnerSpec, RewardSpec, RolloutSpec
 from services.journal.journal import Header
 from services.learner.model.policy import Policy
 from services.learner.model.trainer import Trainer
@@ -36,11 +36,11 @@ from services.observability import exporter
 from services.observability.meters import BULK, Meters
 from services.observability.metrics import METRICS
 from services.store.client import connect
+from services.store.job.jobs import JobRecord, Jobs
 from services.trajectories.codec import floats, ints, mask
 from sspo_core import losses
 from sspo_proto.trajectory_pb2 import Group, PromptTask, Reward, Trajectory, VersionSpan
-from tests.support.redis_server import RedisServer
-from tests.support.tiny import create_job, job_spec
+from testbed.redis_server import RedisServer
 
 VOCABULARY, HIDDEN, LAYERS = 4096, 192, 4
 GROUPS, MEMBERS, PROMPT, COMPLETION = 4, 4, 16, 112
@@ -89,6 +89,21 @@ def groups() -> list[Group]:
         ]
         made.append(Group(schema_version=1, task=task, trajectories=trajectories))
     return made
+
+
+def job() -> JobSpec:
+    """A job on that model."""
+    return JobSpec(
+        job_id="ftjob-1",
+        model="tiny",
+        training_file="file-1",
+        seed=7,
+        grader={},
+        objective={"name": "sspo"},
+        rollout=RolloutSpec(group_size=MEMBERS, max_tokens=COMPLETION),
+        learner=LearnerSpec(steps=3, batch_size=2, learning_rate=1e-2),
+        reward=RewardSpec(),
+    )
 
 
 class Nothing:
@@ -142,7 +157,10 @@ def scrape(address: str) -> int:
 def steps_in_turns(layout: Layout, spec: JobSpec, url: str, steps: int) -> list[tuple[float, float]]:
     """(on, off) CPU seconds of each pair of steps."""
     client = connect(url)
-    create_job(client, spec)
+    record = JobRecord(
+        id=spec.job_id, created_at=int(time.time()), request={}, spec=spec, rollout_workers=1, reward_workers=1
+    )
+    Jobs(client).create(record)
     trainer = Trainer(spec, Policy(layout.model("tiny"), torch.device("cpu")))
     reporter = Reporter(spec, client, layout)
     samples = Samples(layout.job(spec.job_id).samples, layout.model("tiny"))
@@ -210,7 +228,7 @@ def main() -> int:
         write_model(layout.models / "tiny")
         server.start()
         try:
-            pairs = steps_in_turns(layout, job_spec(), server.url, arguments.steps)
+            pairs = steps_in_turns(layout, job(), server.url, arguments.steps)
         finally:
             server.kill()
     on, bare = (sum(column) for column in zip(*pairs, strict=True))

@@ -35,7 +35,7 @@ from services.trajectories.entries import CONSUMERS, PROMPTS, SCORED, TRAINING_S
 from services.trajectories.progress import Progress
 from services.trajectories.stage import SCAN, Stage
 from sspo_proto.trajectory_pb2 import PromptTask, Reward, Sampling
-from tests.support.redis_server import RedisServer
+from testbed.redis_server import RedisServer
 
 MEMBERS, TOKENS, PROMPT = 8, 1024, 64
 JOB = "ftjob-bench"

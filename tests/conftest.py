@@ -1,4 +1,7 @@
-"""Shared fixtures, each made once: a private Redis, emptied before each test, and a running service."""
+"""Shared fixtures, each made once: a private Redis, emptied before each test, and a running service.
+
+`tests/support/sharing.py` says which tests run in one process when there are several.
+"""
 
 from __future__ import annotations
 
@@ -9,8 +12,9 @@ from pathlib import Path
 import pytest
 
 from services.store.client import Client, connect
-from tests.support.redis_server import RedisServer
+from testbed.redis_server import RedisServer
 from tests.support.service import RunningService
+from tests.support.sharing import pytest_collection_modifyitems as pytest_collection_modifyitems
 
 
 @pytest.fixture(scope="session")

@@ -14,10 +14,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from benchmarks.drift_study.alarms import Scrapes, firing
-from benchmarks.drift_study.engines import NO_FAULT, Fault, StudyEngine
-from benchmarks.drift_study.feed import Feed
-from benchmarks.drift_study.stale import WORKER, StaleWorker
 from benchmarks.gate_study.starter import questions
 from services.cli.demo.starter import accuracy, encode
 from services.disk.layout import Layout
@@ -35,7 +31,11 @@ from services.trajectories import streams
 from services.trajectories.codec import decode_group
 from services.trajectories.tallies import Tallies
 from sspo_proto.trajectory_pb2 import Group
-from tests.support.redis_server import RedisServer
+from testbed.alarms import Scrapes, firing
+from testbed.engines import NO_FAULT, Fault, StudyEngine
+from testbed.feed import Feed
+from testbed.redis_server import RedisServer
+from testbed.stale import WORKER, StaleWorker
 
 MODEL = "starter"
 GROUPS, GROUP_SIZE, UPDATES, MAX_TOKENS = 32, 8, 2, 4

@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from benchmarks.drift_study.engines import Fault
 from benchmarks.drift_study.job import LEARNING_RATE, Outcome, Run, play, workplace
 from benchmarks.gate_study.starter import starter
+from testbed.engines import Fault
 
 SEEDS = (1, 2, 3)
 MULTIPLIERS = (2, 4, 8, 16, 32)

@@ -19,13 +19,13 @@ import torch
 from torch import Tensor
 
 from benchmarks.gate_study.candidates import OBJECTIVES
-from benchmarks.gate_study.sampler import Question, Sampler, Snapshot
 from benchmarks.gate_study.starter import questions
 from services.cli.demo.starter import accuracy, encode
 from services.cli.demo.sums import Sum
 from services.job.spec import ExtensionSpec, JobSpec, derived_seed
 from services.learner.model.policy import Policy
 from services.learner.model.trainer import Trainer
+from testbed.sampler import Question, Sampler, Snapshot
 
 STEPS = 120
 GROUPS, GROUP_SIZE, UPDATES, MAX_TOKENS = 32, 8, 2, 4

@@ -18,10 +18,10 @@ from services.job.guard import GuardAction
 from services.store.client import Client, connect
 from services.store.job.jobs import JobError, Jobs
 from services.store.job.transitions import Status
+from testbed.redis_server import RedisServer
 from tests.browser.records import Course
 from tests.browser.scene import Crew, Scene
 from tests.browser.stage import KEY, chromium, new_context, serving
-from tests.support.redis_server import RedisServer
 from tests.support.service import RunningService
 
 IMAGES = Path(__file__).parents[2] / "docs" / "images"

@@ -29,8 +29,8 @@ from services.learner.recovery import checkpoint
 from services.store import keys
 from services.store.client import Client, connect
 from services.trajectories.ledger import Ledger
+from testbed.redis_server import RedisServer
 from tests.support.learning import assert_ledger, exported, fill, layout_with_model, same_bits
-from tests.support.redis_server import RedisServer
 from tests.support.tiny import job_spec
 
 pytestmark = pytest.mark.timeout(120)

@@ -11,11 +11,6 @@ from typing import Any
 import pytest
 import torch
 
-from benchmarks.drift_study.alarms import Scrapes, firing
-from benchmarks.drift_study.engines import NO_FAULT, Fault, StudyEngine
-from benchmarks.drift_study.feed import Feed
-from benchmarks.drift_study.stale import WORKER, StaleWorker
-from benchmarks.gate_study.sampler import Question
 from services.disk.layout import Layout
 from services.drift.explain import explain
 from services.drift.findings import Surroundings
@@ -27,6 +22,11 @@ from services.store.job.steps import Steps
 from services.trajectories import streams
 from services.trajectories.codec import decode_group
 from services.trajectories.tallies import Tallies
+from testbed.alarms import Scrapes, firing
+from testbed.engines import NO_FAULT, Fault, StudyEngine
+from testbed.feed import Feed
+from testbed.sampler import Question
+from testbed.stale import WORKER, StaleWorker
 from tests.support.prometheus.server import program
 from tests.support.tiny import create_job, job_spec
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from services.store.client import StoreError, StoreUnwritable, call, connect
-from tests.support.redis_server import RedisServer
+from testbed.redis_server import RedisServer
 
 
 @pytest.fixture

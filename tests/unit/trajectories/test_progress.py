@@ -10,7 +10,7 @@ import pytest
 from services.store import keys
 from services.store.client import Client, CommandRefused, connect
 from services.trajectories.progress import Progress, ProgressRecord
-from tests.support.redis_server import RedisServer
+from testbed.redis_server import RedisServer
 
 JOB = "ftjob-1"
 

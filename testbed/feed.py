@@ -16,8 +16,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from benchmarks.drift_study.engines import StudyEngine
-from benchmarks.gate_study.sampler import Question
 from services.controller.issuing.capacity import capacity, paced
 from services.job.spec import JobSpec, derived_seed
 from services.store.client import Client
@@ -29,6 +27,8 @@ from services.trajectories.ledger import Ledger
 from services.trajectories.progress import Progress, ProgressRecord
 from services.trajectories.stage import Stage
 from sspo_proto.trajectory_pb2 import PromptTask, Sampling
+from testbed.engines import StudyEngine
+from testbed.sampler import Question
 
 POLL_SECONDS = 0.01
 LEASE_SECONDS = 30.0

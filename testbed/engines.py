@@ -16,11 +16,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from benchmarks.gate_study.sampler import Grade, Question, Sampler, Snapshot, exact
 from services.weights.file_store import read_manifest
 from services.weights.fingerprint import read_verified
 from services.weights.manifest import TENSORS_FILE
 from sspo_proto.trajectory_pb2 import Group
+from testbed.sampler import Grade, Question, Sampler, Snapshot, exact
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """What the shipped alerts say of a run: the product's metrics page, taken between all steps, through Prometheus' rules.
 
-A step of the study takes a third of a second, and an alert waits for minutes: here each step is a scrape of the shipped
+A step takes a third of a second here, and an alert waits for minutes: so each step counts as a scrape of the shipped
 configuration. `promtool` (Debian's package prometheus) evaluates the rules.
 """
 
@@ -35,7 +35,7 @@ class Scrapes:
 
     def __init__(self, job_id: str, client: Client, layout: Layout) -> None:
         address = client.connection_pool.connection_kwargs["path"]
-        self._service = Service.open(ApiSettings(data=layout.root, redis_url=f"unix://{address}", api_key="study"))
+        self._service = Service.open(ApiSettings(data=layout.root, redis_url=f"unix://{address}", api_key="testbed"))
         self._job_id = job_id
         self.pages: list[Page] = []
 

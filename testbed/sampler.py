@@ -88,7 +88,7 @@ class Sampler:
     ) -> Group:
         task = PromptTask(
             schema_version=SCHEMA_VERSION,
-            job_id="gate-study",
+            job_id="testbed",
             group_number=number,
             prompt_token_ids=ints(question.prompt),
             sampling=Sampling(temperature=1.0, max_tokens=self._max_tokens, group_size=self._group_size),

@@ -9,8 +9,6 @@ from typing import Any
 
 import torch
 
-from benchmarks.drift_study.engines import NO_FAULT, FaultySampler, StudyEngine
-from benchmarks.gate_study.sampler import Question, Snapshot
 from services.job.spec import JobSpec
 from services.rollout.engine import SampledCompletion, SampledGroup, SampleRequest, Span
 from services.rollout.weights import CanaryFailed
@@ -20,6 +18,8 @@ from services.trajectories import streams
 from services.trajectories.codec import read_floats, read_ints
 from services.weights.canary import compute
 from services.weights.manifest import Manifest
+from testbed.engines import NO_FAULT, FaultySampler, StudyEngine
+from testbed.sampler import Question, Snapshot
 
 WORKER = "rollout-stale"
 

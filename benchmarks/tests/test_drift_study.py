@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 import torch
 
-from benchmarks.drift_study.engines import skewed
 from benchmarks.drift_study.job import LEARNING_RATE, Outcome, spec_of
 from benchmarks.drift_study.study import EXPECTED, INJECTED, MULTIPLIERS, SEEDS, collapsing, wanted
+from testbed.engines import skewed
 
 
 def result(run: str, seed: int, *, collapsed: bool = False) -> dict[str, Any]:

@@ -1,0 +1,1 @@
+"""What the service costs, and the studies behind its defaults. Tests of these are in `benchmarks/tests`."""
