@@ -6,27 +6,31 @@ connection inside the tries of a command share its deadline; a refused password 
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from redis.backoff import ExponentialWithJitterBackoff
+from redis.backoff import ExponentialWithJitterBackoff, NoBackoff
 from redis.exceptions import AuthenticationError
 from redis.retry import Retry
 
 T = TypeVar("T")
 
 LONGEST_PAUSE_SECONDS = 1.0
-_current = threading.local()  # connections copy their retry, so that the deadline can't be kept in it
+_ONCE = Retry(NoBackoff(), 0)
 
 
 class Patience(Retry):
-    """Tries again until `seconds` have passed since the first failure."""
+    """Tries again until `seconds` have passed since the first failure; the last try begins at most a pause later.
+
+    A connection has a copy of its own and one thread at a time.
+    """
 
     def __init__(self, seconds: float) -> None:
-        super().__init__(ExponentialWithJitterBackoff(base=0.02, cap=LONGEST_PAUSE_SECONDS), retries=-1)
+        longest = min(LONGEST_PAUSE_SECONDS, seconds / 4)
+        super().__init__(ExponentialWithJitterBackoff(base=0.02, cap=longest), retries=-1)
         self._seconds = seconds
+        self._trying = False
 
     def call_with_retry(
         self,
@@ -36,48 +40,19 @@ class Patience(Retry):
         with_failure_count: bool = False,
     ) -> T:
         """As the base class says; raises the last error."""
-        if getattr(_current, "trying", False):
-            return _once(do, fail, with_failure_count)
-        _current.trying = True
+        if self._trying:  # a connection that is made anew inside a command's try
+            return _ONCE.call_with_retry(do, fail, is_retryable, with_failure_count)
+        deadline: float | None = None
+
+        def worth_another(error: Exception) -> bool:
+            nonlocal deadline
+            if isinstance(error, AuthenticationError) or (is_retryable is not None and not is_retryable(error)):
+                return False
+            deadline = deadline or time.monotonic() + self._seconds
+            return time.monotonic() < deadline
+
+        self._trying = True
         try:
-            return self._call(do, fail, is_retryable, with_failure_count)
+            return super().call_with_retry(do, fail, worth_another, with_failure_count)
         finally:
-            _current.trying = False
-
-    def _call(
-        self,
-        do: Callable[[], T],
-        fail: Callable[..., Any],
-        is_retryable: Callable[[Exception], bool] | None,
-        with_failure_count: bool,
-    ) -> T:
-        failures, deadline = 0, 0.0
-        while True:
-            try:
-                return do()
-            except self._supported_errors as error:
-                if isinstance(error, AuthenticationError) or (is_retryable is not None and not is_retryable(error)):
-                    raise
-                failures += 1
-                deadline = deadline or time.monotonic() + self._seconds
-                _tell(fail, error, failures, with_failure_count)
-                pause = self._backoff.compute(failures)
-                if time.monotonic() + pause > deadline:
-                    raise
-                time.sleep(pause)
-
-
-def _once(do: Callable[[], T], fail: Callable[..., Any], with_failure_count: bool) -> T:
-    """A try inside the tries of another."""
-    try:
-        return do()
-    except Exception as error:
-        _tell(fail, error, 1, with_failure_count)
-        raise
-
-
-def _tell(fail: Callable[..., Any], error: Exception, failures: int, with_failure_count: bool) -> None:
-    if with_failure_count:
-        fail(error, failures)
-    else:
-        fail(error)
+            self._trying = False
