@@ -1,4 +1,7 @@
-"""Safetensors files whose sha256 is taken in the same pass that writes or reads them.
+"""Safetensors files whose hash is taken in the same pass that writes or reads them.
+
+A content hash says how it was made: `blake3:HEX`, or HEX alone, which is the sha256 of versions that older learners
+published.
 
 Invariant: what `read_verified` returns are views of the very bytes it hashed, so there is no moment between check and
 use. Reading maps the file privately; nothing is copied until a loader copies it.
@@ -13,12 +16,14 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import torch
+from blake3 import blake3
 from torch import Tensor
 
 from services.disk.files import durable
 from services.weights.manifest import TensorInfo
 
 CHUNK_BYTES = 8 * 2**20
+BLAKE3 = "blake3:"
 _NAMES = {
     torch.float32: "F32",
     torch.bfloat16: "BF16",
@@ -38,7 +43,7 @@ class ContentMismatch(Exception):
 def write_hashed(
     path: Path, tensors: Mapping[str, Tensor], dtype: torch.dtype | None
 ) -> tuple[str, dict[str, TensorInfo]]:
-    """Write a safetensors file; fsync. Returns its sha256 and what it holds.
+    """Write a safetensors file; fsync. Returns its content hash and what it holds.
 
     Floating tensors are cast to `dtype`, or stay what they are when it is None.
 
@@ -50,7 +55,7 @@ def write_hashed(
     }
     names = sorted(tensors, key=lambda name: -targets[name].itemsize)
     header = _header({name: (targets[name], tuple(tensors[name].shape)) for name in names})
-    digest = hashlib.sha256(header)
+    digest = blake3(header)
     with durable(path) as file:
         file.write(header)
         for name in names:
@@ -59,22 +64,23 @@ def write_hashed(
             digest.update(data)
             file.write(data)
     infos = {name: TensorInfo(shape=tuple(tensors[name].shape), dtype=_short(targets[name])) for name in names}
-    return digest.hexdigest(), infos
+    return BLAKE3 + digest.hexdigest(), infos
 
 
 def read_verified(path: Path, content_hash: str) -> dict[str, Tensor]:
     """The tensors of a safetensors file, on the CPU, as views of the bytes that were hashed.
 
-    Raises ContentMismatch when the sha256 is another one or the file is no safetensors file.
+    Raises ContentMismatch when the hash is another one or the file is no safetensors file.
     """
     with path.open("rb") as file:
         mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
-    digest = hashlib.sha256()
+    prefix, digest = (BLAKE3, blake3()) if content_hash.startswith(BLAKE3) else ("", hashlib.sha256())
     view = memoryview(mapped)
     for start in range(0, len(view), CHUNK_BYTES):
         digest.update(view[start : start + CHUNK_BYTES])
-    if digest.hexdigest() != content_hash:
-        raise ContentMismatch(f"{path}: sha256 {digest.hexdigest()}, its manifest says {content_hash}")
+    found = prefix + digest.hexdigest()
+    if found != content_hash:
+        raise ContentMismatch(f"{path}: its content hash is {found}, its manifest says {content_hash}")
     start = 8 + int.from_bytes(view[:8], "little")
     entries = json.loads(bytes(view[8:start]))
     entries.pop("__metadata__", None)

@@ -1,7 +1,7 @@
 """What a version folder says of itself: `manifest.json`.
 
 Written by the learner, read by every engine. It names the version, the step after which it was published, every tensor
-with shape and dtype, the sha256 of the safetensors file, and the learner's answer to the canary.
+with shape and dtype, the content hash of the safetensors file, and the learner's answer to the canary.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class Manifest(BaseModel):
     step: int = Field(ge=0)
     tensors: dict[str, TensorInfo] = Field(min_length=1)
     """By Hugging Face name, in file order."""
-    content_hash: str = Field(pattern=r"^[0-9a-f]{64}$")
-    """sha256 of the safetensors file."""
+    content_hash: str = Field(pattern=r"^(blake3:)?[0-9a-f]{64}$")
+    """Of the safetensors file: its blake3, or, without a prefix, its sha256 (written before blake3 was)."""
     canary: Canary
     tied_embeddings: bool

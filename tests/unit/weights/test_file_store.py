@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from blake3 import blake3
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -24,7 +25,7 @@ from services.weights.file_store import (
     versions,
 )
 from services.weights.fingerprint import ContentMismatch, describe, read_verified, write_hashed
-from services.weights.manifest import TENSORS_FILE, Canary
+from services.weights.manifest import MANIFEST_FILE, TENSORS_FILE, Canary
 
 CANARY = Canary(token_ids=(1, 2, 3), logprobs=(-0.5, -1.5))
 
@@ -70,7 +71,7 @@ def test_a_version_is_a_complete_folder(root: Path, model_files: Path) -> None:
     assert sorted(path.name for path in folder.iterdir()) == ["config.json", "manifest.json", "model.safetensors"]
     manifest = read_manifest(folder)
     assert (manifest.version, manifest.step, manifest.canary) == (12, 11, CANARY)
-    assert manifest.content_hash == hashlib.sha256((folder / TENSORS_FILE).read_bytes()).hexdigest()
+    assert manifest.content_hash == "blake3:" + blake3((folder / TENSORS_FILE).read_bytes()).hexdigest()
     loaded = load_file(folder / TENSORS_FILE)
     assert describe(loaded) == manifest.tensors
     for name, tensor in tensors(12).items():
@@ -190,8 +191,21 @@ def test_what_is_read_is_what_was_hashed(tmp_path: Path) -> None:
     data = bytearray(path.read_bytes())
     data[-1] ^= 1
     path.write_bytes(data)
-    with pytest.raises(ContentMismatch, match="sha256"):
+    with pytest.raises(ContentMismatch, match="content hash"):
         read_verified(path, content_hash)
+
+
+def test_a_version_with_a_sha256_is_still_proven(root: Path, model_files: Path) -> None:
+    folder = publish_version(root, model_files, 1)
+    path = folder / TENSORS_FILE
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    told = json.loads((folder / MANIFEST_FILE).read_text()) | {"content_hash": digest}
+    (folder / MANIFEST_FILE).write_text(json.dumps(told))
+    manifest = read_manifest(folder)
+    assert describe(read_verified(path, manifest.content_hash)) == manifest.tensors
+    for wrong in (f"blake3:{digest}", blake3(path.read_bytes()).hexdigest(), "0" * 64):
+        with pytest.raises(ContentMismatch):
+            read_verified(path, wrong)
 
 
 def test_an_unknown_dtype_is_named(tmp_path: Path) -> None:
