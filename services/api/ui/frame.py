@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+from markupsafe import Markup
 from nicegui import ui
 from starlette.requests import Request
 
@@ -16,6 +17,12 @@ LOGO = (
     '<path d="M4 25C13 25 12 7 28 7" fill="none" stroke="#fff" stroke-width="3.4" stroke-linecap="round"/></svg>'
 )
 FAVICON = LOGO.replace("<svg ", '<svg xmlns="http://www.w3.org/2000/svg" ')
+BRAND = Markup('<a class="brand" href="{}/">' + LOGO + "<span>SSPO</span></a>")
+LINK = Markup('<a class="nav {}" href="{}{}">{}</a>')
+SIGN_OUT = Markup(
+    '<form method="post" action="{}/logout"><button class="icon-button" aria-label="Sign out" title="Sign out">'
+    '<i class="material-icons" style="font-size:20px">logout</i></button></form>'
+)
 PAGES = {"Jobs": "/", "Compare": "/compare"}
 STYLE = (Path(__file__).parent / "static" / "style.css").read_text()
 SCRIPT = (Path(__file__).parent / "static" / "page.js").read_text()
@@ -31,21 +38,14 @@ class Frame:
         ui.add_head_html(f"<style>{STYLE}</style><script>{SCRIPT}</script>")
         self.theme = Theme(request)
         with ui.element("header").classes("bar"):
-            ui.html(f'<a class="brand" href="{root}/">{LOGO}<span>SSPO</span></a>', sanitize=False)
-            links = (
-                f'<a class="nav {"here" if name == here else ""}" href="{root}{path}">{name}</a>'
-                for name, path in PAGES.items()
-            )
+            ui.html(BRAND.format(root), sanitize=False)
+            links = (LINK.format("here" if name == here else "", root, path, name) for name, path in PAGES.items())
             ui.html("".join(links), sanitize=False)
             ui.element("div").classes("space")
             switch = ui.element("button").classes("icon-button").props('type="button" aria-label="Dark or light"')
             with switch.on("click", self.theme.switch):
                 ui.icon("contrast", size="20px")
-            ui.html(
-                f'<form method="post" action="{root}/logout"><button class="icon-button" aria-label="Sign out" '
-                'title="Sign out"><i class="material-icons" style="font-size:20px">logout</i></button></form>',
-                sanitize=False,
-            )
+            ui.html(SIGN_OUT.format(root), sanitize=False)
         self._away = ui.label(AWAY).classes("away").props('role="status"')
         self._away.set_visibility(False)
         self.main = ui.element("main").classes("page")

@@ -1,9 +1,13 @@
-"""Small pieces of HTML. Every text that comes in is escaped here."""
+"""Small pieces of HTML. Every text that comes in is escaped, by markupsafe or by a template."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from html import escape
+
+from jinja2 import Environment, StrictUndefined
+from jinja2.utils import htmlsafe_json_dumps
+from markupsafe import Markup as Markup
+from markupsafe import escape
 
 from services.store.job.transitions import Status
 
@@ -17,19 +21,30 @@ STATUS_LOOKS: dict[Status, str] = {
 STATE_LOOKS = {"ready": "good", "starting": "live", "syncing": "live", "draining": "warn", "failed": "bad"}
 LEVEL_LOOKS = {"info": "", "warn": "warn", "error": "bad"}
 
+TEMPLATES = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+_TABLE = TEMPLATES.from_string("""\
+{% macro cell(tag, column, value) %}
+<{{ tag }} class="{{ "n" if column in numbers }}">{{ value }}</{{ tag }}>{% endmacro %}
+<div class="scroll"><table class="data {{ kind }}"><thead><tr>
+{% for name in heads %}{{ cell("th", loop.index0, name) }}{% endfor %}
+</tr></thead><tbody>
+{% for row in rows %}
+<tr>{% for value in row %}{{ cell("td", loop.index0, value) }}{% endfor %}</tr>
+{% endfor %}
+</tbody></table></div>""")
 
-class Markup(str):
-    """HTML that is safe to put into a page as it is."""
+safe = escape
+"""A text as HTML; what is HTML already stays."""
 
 
-def safe(value: object) -> Markup:
-    """A text as HTML; what is HTML already stays."""
-    return value if isinstance(value, Markup) else Markup(escape(str(value)))
+def script(value: object) -> str:
+    """A value as a literal of JavaScript, also safe between the tags of a script."""
+    return str(htmlsafe_json_dumps(value))
 
 
 def mark(text: str, look: str = "") -> Markup:
     """A short word in a coloured pill."""
-    return Markup(f'<span class="mark {look}">{escape(text)}</span>')
+    return Markup('<span class="mark {}">{}</span>').format(look, text)
 
 
 def status_mark(status: Status) -> Markup:
@@ -40,32 +55,21 @@ def status_mark(status: Status) -> Markup:
 def progress_bar(done: float, text: str) -> Markup:
     """How far something is, 0 to 1."""
     width = min(100.0, max(0.0, 100.0 * done))
-    return Markup(f'<div class="progress" title="{escape(text)}"><i style="width: {width:.1f}%"></i></div>')
+    return Markup('<div class="progress" title="{}"><i style="width: {:.1f}%"></i></div>').format(text, width)
 
 
 def table(
     heads: Sequence[str], rows: Iterable[Sequence[object]], *, numbers: Sequence[int] = (), kind: str = ""
 ) -> Markup:
     """A table that scrolls sideways where it is too wide; columns in `numbers` are set right."""
-
-    def cell(tag: str, column: int, value: object) -> str:
-        return f'<{tag} class="{"n" if column in numbers else ""}">{safe(value)}</{tag}>'
-
-    head = "".join(cell("th", column, name) for column, name in enumerate(heads))
-    body = "".join(
-        "<tr>" + "".join(cell("td", column, value) for column, value in enumerate(row)) + "</tr>" for row in rows
-    )
-    return Markup(
-        f'<div class="scroll"><table class="data {kind}"><thead><tr>{head}</tr></thead>'
-        f"<tbody>{body}</tbody></table></div>"
-    )
+    return Markup(_TABLE.render(heads=heads, rows=rows, numbers=numbers, kind=kind))
 
 
 def empty(text: str) -> Markup:
     """A sentence where there is nothing to show."""
-    return Markup(f'<div class="empty">{escape(text)}</div>')
+    return Markup('<div class="empty">{}</div>').format(text)
 
 
 def note(title: str, text: str, look: str = "") -> Markup:
     """A box with a heading."""
-    return Markup(f'<div class="note-box {look}"><b>{escape(title)}</b>{escape(text)}</div>')
+    return Markup('<div class="note-box {}"><b>{}</b>{}</div>').format(look, title, text)

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import html
 from pathlib import Path
-from string import Template
 
 from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
+from services.api.ui.html import TEMPLATES
 from services.api.ui.session import COOKIE, LOGIN, SESSION_SECONDS, Attempts, Sessions, local_path
 
 WRONG_KEY_SECONDS = 0.5
 """How long a wrong key takes at least."""
-PAGE = Template((Path(__file__).parent / "static" / "login.html").read_text())
+PAGE = TEMPLATES.from_string((Path(__file__).parent / "static" / "login.html").read_text())
 
 
 def login_router(sessions: Sessions) -> APIRouter:
@@ -57,6 +56,5 @@ def login_router(sessions: Sessions) -> APIRouter:
 
 
 def _page(wanted: str, problem: str = "", *, status: int = 200, headers: dict[str, str] | None = None) -> HTMLResponse:
-    shown = f'<p class="problem" role="alert">{html.escape(problem)}</p>' if problem else ""
-    content = PAGE.substitute(next=html.escape(local_path(wanted), quote=True), problem=shown)
+    content = PAGE.render(next=local_path(wanted), problem=problem)
     return HTMLResponse(content, status, {"cache-control": "no-store", **(headers or {})})

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from services.api.ui.charts.base import Options, frame, tooltip, x_axis, y_axis
+from services.api.ui.html import script
 from services.api.ui.palette import Palette
 from services.observability.metrics import RATIO_BUCKETS
 
@@ -37,7 +38,10 @@ def ratio_bars(palette: Palette, counts: NDArray[np.float64], unit: str) -> Opti
     ]
     options = frame(palette, legend=False)
     options["grid"]["top"] = 30
-    what = f"p => p[0].name + '<br><b>' + +(100*p[0].value).toPrecision(4) + ' %</b> · ' + p[0].data.tokens + ' {unit}'"
+    what = (
+        "p => p[0].name + '<br><b>' + +(100*p[0].value).toPrecision(4) + ' %</b> · ' + p[0].data.tokens + "
+        f"' ' + {script(unit)}"
+    )
     options |= {
         "tooltip": tooltip(palette, axisPointer={"type": "shadow"}, **{":formatter": what}),
         "xAxis": x_axis(palette, "ratio policy / behaviour", type="category", data=list(LABELS)),
@@ -64,8 +68,8 @@ def heat_map(palette: Palette, steps: NDArray[np.int64], table: NDArray[np.float
     ]
     options = frame(palette, legend=False)
     what = (
-        f"p => 'step ' + {columns!r}[p.value[0]] + '<br>ratio ' + {list(LABELS)!r}[p.value[1]] + '<br><b>' "
-        f"+ +(100*p.value[3]).toPrecision(3) + ' %</b> of {unit}'"
+        f"p => 'step ' + {script(columns)}[p.value[0]] + '<br>ratio ' + {script(LABELS)}[p.value[1]] + '<br><b>' "
+        f"+ +(100*p.value[3]).toPrecision(3) + ' %</b> of ' + {script(unit)}"
     )
     options |= {
         "grid": {"left": 8, "right": 14, "top": 30, "bottom": 62, "containLabel": True},

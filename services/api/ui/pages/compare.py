@@ -12,7 +12,7 @@ from services.api.dependencies import Service
 from services.api.ui.charts.base import Options
 from services.api.ui.charts.lines import Line, line_chart
 from services.api.ui.frame import Frame
-from services.api.ui.html import Markup, safe, status_mark, table
+from services.api.ui.html import Markup, safe, script, status_mark, table
 from services.api.ui.palette import Palette
 from services.api.ui.panels.curves import tokens_per_second
 from services.api.ui.panels.panel import ChartPanel
@@ -85,7 +85,7 @@ class ComparePage:
             if job_id not in self._watched:
                 self._watched[job_id] = self._frame.watch(self._watches.job(job_id), self._taker(job_id))
         address = f"?jobs={','.join(chosen)}"
-        ui.run_javascript(f"history.replaceState(history.state, '', {address!r})")
+        ui.run_javascript(f"history.replaceState(history.state, '', {script(address)})")
         self._draw()
 
     def _taker(self, job_id: str) -> Callable[[JobLook], None]:

@@ -46,7 +46,7 @@ def _rows(look: JobsLook, root: str) -> Markup:
     shown = table(HEADS, (_row(row, root) for row in look.rows), numbers=(4, 5, 6, 7), kind="jobs")
     left_out = sum(look.counts.values()) - len(look.rows)
     more = f'<p class="muted small" style="padding: 8px 10px">and {left_out} older jobs</p>' if left_out > 0 else ""
-    return Markup(shown + more) if len(look.rows) == SHOWN_JOBS else shown
+    return Markup(f"{shown}{more}") if len(look.rows) == SHOWN_JOBS else shown
 
 
 def _row(row: JobRow, root: str) -> list[object]:

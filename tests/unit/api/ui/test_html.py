@@ -11,7 +11,7 @@ import pytest
 from services.api.ui import words
 from services.api.ui.charts.lines import Line, Mark, line_chart
 from services.api.ui.charts.ratios import gate_chart, heat_map, ratio_bars
-from services.api.ui.html import mark, note, safe, table
+from services.api.ui.html import mark, note, progress_bar, safe, script, table
 from services.api.ui.palette import DARK, LIGHT, Palette
 from services.api.ui.panels.samples import group_html
 from services.api.ui.series import BUCKETS
@@ -30,7 +30,7 @@ def test_samples_are_text(palette: Palette, colouring: Any) -> None:
     shown = group_html(
         palette, {"step": 1, "group_number": 0, "prompt": EVIL, "trajectories": [trajectory()]}, colouring
     )
-    assert "<script" not in shown and "alert(&quot;1&quot;)" in shown
+    assert "<script" not in shown and "alert(&#34;1&#34;)" in shown
     assert shown.count("data-tip") == 3
 
 
@@ -43,7 +43,7 @@ def test_a_group_of_an_objective_without_weights_or_tokens() -> None:
 
 
 def test_pieces_escape_what_they_get() -> None:
-    for shown in (mark(EVIL), note(EVIL, EVIL), table([EVIL], [[EVIL]]), safe(EVIL)):
+    for shown in (mark(EVIL), note(EVIL, EVIL), table([EVIL], [[EVIL]]), safe(EVIL), progress_bar(1, EVIL)):
         assert "<script" not in shown
     assert table(["a"], [[mark("ready", "good")]]).count("<span") == 1
 
@@ -69,6 +69,18 @@ def test_numbers(value: float | None, text: str) -> None:
 )
 def test_durations(value: float, text: str) -> None:
     assert words.seconds(value) == text
+
+
+def test_a_label_with_quotes_stays_one_literal_of_a_script() -> None:
+    for text in ("it's", 'a "b"', "\\", "</script>", "\u2028"):
+        literal = script([text])
+        assert json.loads(literal) == [text]
+        assert not set(literal) & set("<>'\u2028"), "it ends neither a script, nor an attribute, nor a line"
+    bars = ratio_bars(LIGHT, np.ones(BUCKETS), EVIL)
+    heat = heat_map(LIGHT, np.arange(2), np.ones((2, BUCKETS)), EVIL)
+    assert bars and heat
+    for chart in (bars, heat):
+        assert script(EVIL) in chart["tooltip"][":formatter"] and EVIL not in chart["tooltip"][":formatter"]
 
 
 def test_charts_are_none_without_figures_and_plain_json_with_them() -> None:
