@@ -82,8 +82,9 @@ drift-study: $(READY)  ## five ways in which a job goes wrong, and what names an
 dashboards: $(READY)  ## generate Grafana's dashboards, Prometheus' rules and docs/metrics.md
 	$(BIN)/python -m deploy.monitoring
 
-docs: $(READY)  ## generate docs/settings.md
+docs: $(READY)  ## generate docs/settings.md, docs/job.md and docs/job.schema.json
 	$(BIN)/python -m services.settings
+	$(BIN)/python -m deploy.docs
 
 proto: $(READY)  ## generate the messages of proto/
 	$(BIN)/python -m grpc_tools.protoc -Iproto --python_out=proto --pyi_out=proto proto/sspo_proto/trajectory.proto

@@ -25,7 +25,7 @@ class RatioClipConfig(ObjectiveConfig):
     clip_sides: ClipSides = "one"
     """One-sided: only where an update would push the ratio further out, which is PPO's min. Two-sided: wherever."""
     dual_clip: float | None = None
-    """Bound c > 1 on the ratio where A < 0 (arXiv 1912.09729; verl has 3.0, TRL calls it `delta`). None: no bound."""
+    """Bound c > 1 on the ratio where A < 0 (arXiv 1912.09729; verl has 3.0, TRL calls it `delta`). null: no bound."""
 
     gradient_weight = "A·r where r is not clipped"
 

@@ -15,7 +15,7 @@ from pydantic import ValidationError
 
 from services.api.bodies import parse
 from services.api.errors import bad_request
-from services.api.schemas import RECORDED_ONLY, CreateJob, Hyperparameters
+from services.api.schemas.create import RECORDED_ONLY, CreateJob, Hyperparameters
 from services.disk.layout import UnknownModel
 from services.job.graders import GraderError, parse_grader
 from services.job.spec import ExtensionSpec, JobSpec, LearnerSpec

@@ -11,7 +11,7 @@ from fastapi.responses import FileResponse
 from services.api.bodies import parse
 from services.api.dependencies import Service, Svc
 from services.api.errors import ApiError, bad_request
-from services.api.schemas import UploadOptions
+from services.api.schemas.files import UploadOptions
 from services.api.views import file_view, page
 from services.store.job.transitions import FINAL
 

@@ -10,7 +10,7 @@ from fastapi.responses import JSONResponse
 from services.api.bodies import JsonBody, parse
 from services.api.dependencies import Service, Svc
 from services.api.jobs.grading import ask_grader
-from services.api.schemas import RunGrader, ValidateGrader
+from services.api.schemas.graders import RunGrader, ValidateGrader
 from services.job.graders import parse_grader
 from services.store.grader_requests import RequestKind
 

@@ -17,7 +17,8 @@ from services.api.bodies import JsonBody, parse
 from services.api.dependencies import Service, Svc
 from services.api.jobs.explanation import explanation
 from services.api.jobs.looks import gate_of, samples_of
-from services.api.schemas import Scale
+from services.api.schemas.extensions import Scale
+from services.api.schemas.job_file import JsonObject, job_schema
 from services.api.views import event_view, ledger_view, page, streams_view, worker_view
 from services.store.job.operations import ScaledKind
 from services.store.job.transitions import ENDED
@@ -195,6 +196,12 @@ def job_samples(
     service.jobs.get(job_id)
     found = [sample for sample in samples_of(service, job_id, limit + 1) if sample["step"] >= since]
     return {"object": "list", "data": found[-limit:], "has_more": len(found) > limit}
+
+
+@router.get("/schema/job")
+def show_job_schema() -> JsonObject:
+    """The JSON schema of a job file, for editors and for whoever checks one."""
+    return job_schema()
 
 
 @router.get("/models")

@@ -1,0 +1,52 @@
+"""The JSON schema of a job file: the create request with its descriptions, for editors and for whoever checks one.
+
+Invariant: what the service accepts, the schema accepts. The service also knows what a schema can't say: which files and
+models exist, and which fields need each other.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+
+from pydantic import JsonValue
+
+from services.api.schemas.create import CreateJob
+
+JsonObject = dict[str, JsonValue]
+
+DIALECT = "https://json-schema.org/draft/2020-12/schema"
+TITLE = "SSPO job"
+PATH = "Or, in a job file, a path beside it, which is uploaded."
+
+
+@cache
+def job_schema() -> JsonObject:
+    """The schema, which refers to nothing outside itself; one object for all callers, not to be changed."""
+    schema: JsonObject = CreateJob.model_json_schema()
+    _tidy(schema)
+    properties = _object(schema["properties"])
+    for field in ("training_file", "validation_file"):
+        _object(properties[field])["description"] = f"{_object(properties[field])['description']} {PATH}"
+    return {"$schema": DIALECT, **schema, "title": TITLE}
+
+
+def _tidy(value: JsonValue) -> None:
+    """Descriptions on one line, without titles that repeat names, and without defaults that repeat those of a block."""
+    if isinstance(value, list):
+        for part in value:
+            _tidy(part)
+    if not isinstance(value, dict):
+        return
+    if isinstance(value.get("title"), str):
+        del value["title"]
+    if "$ref" in value:
+        value.pop("default", None)
+    if isinstance(text := value.get("description"), str):
+        value["description"] = " ".join(text.split())
+    for part in value.values():
+        _tidy(part)
+
+
+def _object(value: JsonValue) -> JsonObject:
+    assert isinstance(value, dict)
+    return value
