@@ -142,7 +142,7 @@ class Feed:
             published_step=known.published_step,
             trained=ledger.trained,
             in_flight=ledger.in_flight,
-        )
+        ).groups
         first = streams.cursor(self._client, self._spec.job_id)
         missing = self._spec.learner.batch_size - ledger.in_flight
         for number in range(first, first + min(room, max(0, missing))):

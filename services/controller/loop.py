@@ -13,7 +13,7 @@ import ray
 import structlog
 from ray.exceptions import RaySystemError
 
-from services.controller.job import JobReconciler
+from services.controller.job.reconciler import JobReconciler
 from services.controller.workers.fleet import NAMESPACE
 from services.controller.workers.nodes import NodeWatch
 from services.disk.layout import Layout
@@ -54,7 +54,7 @@ class Controller:
         self._reconcilers: dict[str, JobReconciler] = {}
         self._troubles: dict[str, int] = {}
         self._not_before: dict[str, float] = {}
-        self._settled: dict[str, Status] = {}
+        self._cleaned: dict[str, Status] = {}
         self._running = 0
         self._pool = ThreadPoolExecutor(max_workers=2, thread_name_prefix="prepare")
         self._max_running = PlacementSettings.read().max_running_jobs
@@ -82,7 +82,7 @@ class Controller:
         statuses = self._jobs.statuses()
         self._running = sum(status in ACTIVE for status in statuses.values())
         for job_id, status in statuses.items():
-            if self._settled.get(job_id) is not status and time.monotonic() >= self._not_before.get(job_id, 0.0):
+            if self._cleaned.get(job_id) is not status and time.monotonic() >= self._not_before.get(job_id, 0.0):
                 self._keep_lease()  # before every job: a controller that was stopped for a while acts on none
                 self._one_job(job_id)
 
@@ -91,7 +91,7 @@ class Controller:
         try:
             record = self._jobs.get(job_id)
             if record.cleaned_as is record.status:
-                self._settled[job_id] = record.status
+                self._cleaned[job_id] = record.status
                 self._reconcilers.pop(job_id, None)
                 return
             may_start = self._running < self._max_running

@@ -15,8 +15,10 @@ from pathlib import Path
 from typing import Any
 
 import redis
+from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import NoScriptError, ResponseError, TimeoutError
+from redis.retry import Retry
 
 from services.faults import fault
 from services.store.patience import Patience
@@ -72,6 +74,31 @@ def run_of(client: Client) -> str:
     """Names this run of the server: another one after each restart, with which its memory may have become shorter."""
     server: Any = client.info("server")
     return str(server["run_id"])
+
+
+def reachable(url: str, timeout_seconds: float = 1.0) -> bool:
+    """Whether Redis answers right now: one PING with a short time-out, unlike a client's patient commands."""
+    client = redis.Redis.from_url(
+        url,
+        socket_timeout=timeout_seconds,
+        socket_connect_timeout=timeout_seconds,
+        retry=Retry(NoBackoff(), 0),
+    )
+    try:
+        return bool(client.ping())
+    except redis.RedisError:
+        return False
+    finally:
+        client.close()
+
+
+def ensure_group(client: Client, stream: str, group: str) -> None:
+    """Create a stream and its consumer group where missing."""
+    try:
+        client.xgroup_create(stream, group, id="0", mkstream=True)
+    except CommandRefused as error:
+        if not str(error).startswith("BUSYGROUP"):
+            raise
 
 
 @cache

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from services.store import answers, keys
-from services.store.client import Client, CommandRefused
+from services.store.client import Client, CommandRefused, ensure_group
 
 RequestKind = Literal["run", "validate"]
 
@@ -74,7 +74,7 @@ def take(client: Client, block_seconds: float = 0.0) -> GraderRequest | None:
     except CommandRefused as error:
         if not str(error).startswith(("NOGROUP", "UNBLOCKED")):
             raise
-        _ensure_group(client)
+        ensure_group(client, keys.GRADER_REQUESTS, GROUP)
         return None
     if not found:
         return None
@@ -95,11 +95,3 @@ def answer(client: Client, request_id: str, status: int, body: dict[str, Any]) -
     pipeline.rpush(key, json.dumps({"status": status, "body": body}))
     pipeline.expire(key, REPLY_KEPT_SECONDS)
     pipeline.execute()
-
-
-def _ensure_group(client: Client) -> None:
-    try:
-        client.xgroup_create(keys.GRADER_REQUESTS, GROUP, id="0", mkstream=True)
-    except CommandRefused as error:
-        if not str(error).startswith("BUSYGROUP"):
-            raise

@@ -9,14 +9,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
-from services.store import keys
+from services.store import answers, keys
 from services.store.client import Client, CommandRefused, call, run_of
 from services.trajectories.entries import SCORED
 from services.trajectories.outcomes import Fenced
 from services.trajectories.stream_stats import pairs
+
+NOTHING = "-1"
+"""How None is stored, since a hash has no such value; no field has a negative number."""
 
 
 @dataclass(frozen=True)
@@ -35,15 +38,28 @@ class ProgressRecord:
     published_path: str = ""
     phase: str = ""
     """What the learner does: starting, replaying, waiting_for_batch, training, publishing, finished, ..."""
-    evaluation_step: int = -1
-    """Newest step for which the learner asked for an evaluation."""
+    evaluation_step: int | None = None
+    """Newest step for which the learner asked for an evaluation; None before the first."""
     evaluation_cut: int = 0
-    """Records when training last went back: later evaluations are of weights that were undone."""
+    """Records of the journal when training last went back.
+
+    It grows with each way back. Evaluations of later steps than `evaluation_step` are of weights that were undone then.
+    """
     trained_tokens: int = 0
-    staleness_window: int = -1
-    """Steps that groups may be issued ahead, where the guard has tightened what the job says; -1: as it says."""
+    staleness_window: int | None = None
+    """Steps that groups may be issued ahead, where the guard has tightened what the job says; None: as it says."""
     records: int = 0
     """Records of the journal when the phase last changed: a disk that holds fewer has lost some."""
+
+
+def _record(values: Mapping[str, str]) -> ProgressRecord:
+    """Fields that this version doesn't know are passed over."""
+    known: dict[str, Any] = {}
+    for field in fields(ProgressRecord):
+        value = values.get(field.name)
+        if value is not None and value != NOTHING:
+            known[field.name] = value if isinstance(field.default, str) else int(value)
+    return ProgressRecord(**known)
 
 
 class Progress:
@@ -55,11 +71,7 @@ class Progress:
     def read(self, job_id: str) -> ProgressRecord:
         """The record; defaults where nothing was written."""
         stored: Any = self._client.hgetall(keys.progress(job_id))
-        known: Any = ProgressRecord.__dataclass_fields__
-        values = {name.decode(): value.decode() for name, value in stored.items()}
-        return ProgressRecord(
-            **{name: type(known[name].default)(value) for name, value in values.items() if name in known}
-        )
+        return _record(answers.fields(stored))
 
     def asserted(self, known: ProgressRecord) -> bool:
         """Whether the learner in charge has told this run of Redis what its journal says; dispatch waits for it.
@@ -68,9 +80,9 @@ class Progress:
         """
         return 0 < known.epoch == known.asserted_epoch and known.asserted_run == run_of(self._client)
 
-    def set(self, job_id: str, **fields: str | int | float) -> None:
+    def set(self, job_id: str, **fields: str | int | None) -> None:
         """Write plain fields of the record (phase, evaluation_step, trained_tokens)."""
-        mapping: Any = fields
+        mapping: Any = {name: NOTHING if value is None else value for name, value in fields.items()}
         self._client.hset(keys.progress(job_id), mapping=mapping)
 
     def finish(

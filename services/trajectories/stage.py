@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from services.store import keys
-from services.store.client import Client, CommandRefused, call
+from services.store.client import Client, CommandRefused, call, ensure_group
 from services.trajectories.codec import check_size
 from services.trajectories.entries import CONSUMERS, TRAINING_STREAMS, Entry, read_entry
 from services.trajectories.letters import letter_arguments, letter_keys
@@ -44,7 +44,7 @@ class Stage:
         except CommandRefused as error:
             if not str(error).startswith("NOGROUP"):
                 raise
-            ensure_group(self._client, self._source)
+            ensure_group(self._client, self._source, CONSUMERS)
             return None
         for _, entries in answer or []:
             for entry_id, fields in entries:
@@ -119,15 +119,6 @@ class Stage:
         except CommandRefused as error:
             _accept_missing_stream(error)
             return False
-
-
-def ensure_group(client: Client, stream_key: str) -> None:
-    """Create stream and consumer group if missing."""
-    try:
-        client.xgroup_create(stream_key, CONSUMERS, id="0", mkstream=True)
-    except CommandRefused as error:
-        if not str(error).startswith("BUSYGROUP"):
-            raise
 
 
 def _accept_missing_stream(error: CommandRefused) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from services.store import keys
-from services.store.client import Client, call
+from services.store.client import Client, call, ensure_group
 from services.trajectories.entries import (
     CONSUMERS,
     EVAL_PROMPTS,
@@ -23,14 +23,14 @@ from services.trajectories.entries import (
     read_entry,
 )
 from services.trajectories.letters import Wish
-from services.trajectories.stage import SCAN, ensure_group
+from services.trajectories.stage import SCAN
 from services.trajectories.stream_stats import pairs
 
 
 def prepare(client: Client, job_id: str) -> None:
     """Create all streams of a job that have consumers."""
     for name in (PROMPTS, TRAJECTORIES, EVAL_PROMPTS, EVAL_TRAJECTORIES):
-        ensure_group(client, keys.stream(job_id, name))
+        ensure_group(client, keys.stream(job_id, name), CONSUMERS)
 
 
 def delete(client: Client, job_id: str, names: Sequence[str]) -> None:
@@ -42,7 +42,7 @@ def release_consumer(client: Client, job_id: str, consumer: str) -> int:
     """Let everything a dead consumer held be taken over at once. Returns how many entries; the death counts then."""
     released = 0
     for name in (PROMPTS, TRAJECTORIES, EVAL_PROMPTS, EVAL_TRAJECTORIES):
-        ensure_group(client, keys.stream(job_id, name))
+        ensure_group(client, keys.stream(job_id, name), CONSUMERS)
         released += int(call(client, "release_consumer", [keys.stream(job_id, name)], [CONSUMERS, consumer]))
     return released
 

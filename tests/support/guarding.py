@@ -60,9 +60,9 @@ def heal_after_rollback(learner: Learner, drifts: dict[int, float]) -> None:
     learner.rollback = heals  # type: ignore[method-assign]
 
 
-def windows_of(learner: Learner, client: Client, spec: JobSpec) -> Sequence[int]:
+def windows_of(learner: Learner, client: Client, spec: JobSpec) -> Sequence[int | None]:
     """The staleness window that the dispatcher sees after every step, as the learner runs."""
-    seen: list[int] = []
+    seen: list[int | None] = []
     obey = learner._obey
 
     def looks(action: Any) -> None:

@@ -69,7 +69,7 @@ def build(body: dict[str, Any], known: Known, *, job_id: str, created_at: int, s
         spec=spec,
         rollout_workers=spec.rollout.workers,
         reward_workers=spec.reward.workers,
-        waiting_for=WaitingFor(what=WAITS_FOR[Status.VALIDATING_FILES] or "", since=created_at),
+        waiting_for=WaitingFor.of(wait, created_at) if (wait := WAITS_FOR[Status.VALIDATING_FILES]) else None,
     )
     return Draft(record, _warnings(request))
 

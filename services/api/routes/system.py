@@ -8,7 +8,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_l
 
 from services.api.dependencies import Svc
 from services.api.errors import ApiError
-from services.store.health import reachable
+from services.store.client import reachable
 
 router = APIRouter(tags=["system"])
 

@@ -6,6 +6,7 @@ Queues are bounded by issuing less, never by trimming: what was issued is traine
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import StrEnum
 
 from services.job.spec import LearnerSpec, RolloutSpec
 
@@ -30,6 +31,31 @@ class Queued:
         return self.bytes + self.unsampled * self.group_bytes
 
 
+class Limit(StrEnum):
+    """What bounds the number of groups that may be issued."""
+
+    STEPS = "steps"
+    """The remaining steps need no more."""
+    WEIGHTS = "weights"
+    """A synchronous job waits for the weights of the step."""
+    STALENESS = "staleness"
+    """More would be trained too late."""
+    BYTES = "bytes"
+    """More would take more memory than may wait."""
+
+
+@dataclass(frozen=True)
+class Capacity:
+    """Groups that may be issued now, never below 0, and the bound that says so (the first of those that are equal)."""
+
+    groups: int
+    limited_by: Limit
+
+    def is_full(self, limit: Limit) -> bool:
+        """Whether this bound leaves no room, while all bounds before it leave some."""
+        return self.groups == 0 and self.limited_by is limit
+
+
 def capacity(
     learner: LearnerSpec,
     *,
@@ -38,8 +64,8 @@ def capacity(
     trained: int,
     in_flight: int,
     queued: Queued = Queued(),
-) -> int:
-    """Groups that may be issued.
+) -> Capacity:
+    """How many groups may be issued.
 
     Three bounds. What the remaining steps need: so that a job that ends leaves nothing behind. The staleness window: a
     group issued now, sampled with the weights published now or newer ones, is trained at most `max_staleness` steps
@@ -48,15 +74,17 @@ def capacity(
     """
     needed = learner.steps * learner.batch_size - trained - in_flight
     if learner.synchronous and published_step < next_step:
-        return 0
+        return Capacity(0, Limit.WEIGHTS)
     ahead = 0 if learner.synchronous else learner.max_staleness
     window = (published_step + 1 + ahead) * learner.batch_size - trained - in_flight
-    return max(0, min(needed, window, bytes_room(learner, queued, in_flight)))
+    bounds = {Limit.STEPS: needed, Limit.STALENESS: window, Limit.BYTES: bytes_room(learner, queued, in_flight)}
+    limit = min(bounds, key=lambda name: bounds[name] if bounds[name] > 0 else 0)
+    return Capacity(max(0, bounds[limit]), limit)
 
 
-def paced(learner: LearnerSpec, staleness_window: int) -> LearnerSpec:
-    """The settings with the staleness window that the learner asks for; -1: as the job says."""
-    if staleness_window < 0:
+def paced(learner: LearnerSpec, staleness_window: int | None) -> LearnerSpec:
+    """The settings with the staleness window that the learner asks for; None: as the job says."""
+    if staleness_window is None:
         return learner
     return learner.model_copy(update={"max_staleness": min(learner.max_staleness, staleness_window)})
 

@@ -40,7 +40,7 @@ class Dispatcher:
             rows = iter_rows(layout.files / spec.validation_file, spec.validation_file)
             self._validation = [row for row, _ in zip(rows, range(spec.evaluation.samples), strict=False)]
         self._letters = DeadLetters(client)
-        self._order: tuple[int, list[int]] = (-1, [])
+        self._order: tuple[int, list[int]] | None = None
 
     @property
     def validation_rows(self) -> int:
@@ -89,7 +89,7 @@ class Dispatcher:
     def _task(self, number: int, step: int, *, origin: int) -> bytes:
         """The prompt of group `number`: the row that `origin` has by the permutation, and `number`'s own seed."""
         epoch, position = divmod(origin, len(self._rows))
-        if self._order[0] != epoch:
+        if self._order is None or self._order[0] != epoch:
             order = list(range(len(self._rows)))
             random.Random(derived_seed(self._spec.seed, "order", epoch)).shuffle(order)
             self._order = (epoch, order)

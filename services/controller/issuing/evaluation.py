@@ -64,15 +64,15 @@ class Evaluation:
         self._letters = DeadLetters(client)
         self._dispatcher = dispatcher
         self._running: _Running | None = None
-        done = [record["step"] for record in Evaluations(client).list(job_id)]
-        self._newest = max(done, default=-1)
+        done: list[int] = [record["step"] for record in Evaluations(client).list(job_id)]
+        self._newest = max(done, default=None)
         self._cut: int | None = None
 
     @property
     def running(self) -> bool:
         return self._running is not None
 
-    def tick(self, wanted_step: int, *, cut: int = 0, clock_stands_still: bool = False) -> None:
+    def tick(self, wanted_step: int | None, *, cut: int = 0, clock_stands_still: bool = False) -> None:
         """Start the wanted evaluation, collect answers, finish when all are in or the deadline passed.
 
         `cut` grows when training goes back: what was evaluated above `wanted_step` was of weights that are undone.
@@ -80,7 +80,8 @@ class Evaluation:
         if self._cut is not None and cut > self._cut:
             self._go_back(wanted_step)
         self._cut = cut
-        if wanted_step > self._newest and self._running is None:
+        is_new = wanted_step is not None and (self._newest is None or wanted_step > self._newest)
+        if wanted_step is not None and is_new and self._running is None:
             self._start(wanted_step)
         if self._running is None:
             return
@@ -94,9 +95,13 @@ class Evaluation:
             self._issue(self._running)
             self._issue_lost(self._running)
 
-    def _go_back(self, step: int) -> None:
-        self._newest = min(self._newest, step)
-        if self._running is not None and self._running.step > step:
+    def _go_back(self, step: int | None) -> None:
+        """Evaluations of later steps count no more; None: all of them."""
+        if step is None or self._newest is None:
+            self._newest = None
+        else:
+            self._newest = min(self._newest, step)
+        if self._running is not None and (step is None or self._running.step > step):
             self._running = None
 
     def _start(self, step: int) -> None:

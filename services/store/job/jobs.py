@@ -21,6 +21,7 @@ from services.store import answers, keys
 from services.store.client import Client, call
 from services.store.index import ids_after
 from services.store.job.transitions import ENDED, WAITS_FOR, Action, IllegalTransition, Status, reach
+from services.store.job.waits import Wait, WaitKey
 
 log = structlog.get_logger()
 
@@ -48,7 +49,22 @@ class WaitingFor(BaseModel):
     """What a job that is not final waits for, and since when (seconds since the epoch)."""
 
     what: str
+    """In words."""
     since: float
+    """When this wait began; it stays while `key` and `step` do."""
+    key: WaitKey | None = None
+    """What is waited for; None of a record that an older version wrote."""
+    step: int | None = None
+    """The step that is waited for, where each step is a wait of its own."""
+
+    @classmethod
+    def of(cls, wait: Wait, since: float) -> WaitingFor:
+        """A wait that began then."""
+        return cls(what=wait.words, since=since, key=wait.key, step=wait.step)
+
+    def is_of(self, wait: Wait) -> bool:
+        """Whether this is that wait, whatever the words."""
+        return (self.key, self.step) == (wait.key, wait.step)
 
 
 class JobError(BaseModel):
@@ -73,7 +89,7 @@ class JobRecord(BaseModel):
     """Desired replicas; so is `reward_workers`."""
     reward_workers: int = Field(ge=0)
     running_since: float = 0.0
-    """When it was last set to run: what happened before was known to whoever resumed it."""
+    """When it last began to run: who resumed it knew of what had happened before."""
     stage: str = Status.VALIDATING_FILES.value
     waiting_for: WaitingFor | None = None
     error: JobError | None = None
@@ -82,6 +98,11 @@ class JobRecord(BaseModel):
     result_files: list[str] = []
     cleaned_as: Status | None = None
     """The ended state for which the controller has removed the actors (and closed the journal of a final job)."""
+
+    @property
+    def is_manned(self) -> bool:
+        """Whether workers of both kinds are wanted; without them the job waits for a person."""
+        return self.rollout_workers > 0 and self.reward_workers > 0
 
     @property
     def model_name(self) -> str:
@@ -117,10 +138,10 @@ def _decode(job_id: str, values: Mapping[str, str]) -> JobRecord:
 
 def _entry_fields(to: Status, now: float, given: Mapping[str, Any]) -> dict[str, str]:
     """What a job's record says on entering a state, where the caller says nothing else."""
-    what = WAITS_FOR[to]
+    wait = WAITS_FOR[to]
     fields: dict[str, Any] = {
         "stage": to.value,
-        "waiting_for": {"what": what, "since": now} if what else None,
+        "waiting_for": WaitingFor.of(wait, now) if wait else None,
         "finished_at": int(now) if to in ENDED else None,
     }
     if to is Status.RUNNING:
@@ -208,7 +229,7 @@ class Jobs:
         now = time.time()
         targets = sorted(set(action.moves.values()))
         arguments = [
-            json.dumps(sorted(action.settled)),
+            json.dumps(sorted(action.holds)),
             json.dumps(dict(action.moves)),
             json.dumps({to: _entry_fields(to, now, fields) for to in targets}),
             json.dumps({to: message or f"The job is now {to.value}" for to in targets}),

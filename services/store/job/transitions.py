@@ -4,7 +4,7 @@
     running → pausing → paused      queued → paused            failed → queued (resume, from the last checkpoint)
     validating_files | queued | running | pausing → failed     any state that is not final → cancelled
 
-No imports beyond the standard library, no I/O: `jobs.Jobs` applies the table in one Lua call.
+No I/O: `jobs.Jobs` applies the table in one Lua call.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+
+from services.store.job.waits import Wait, WaitKey
 
 
 class Status(StrEnum):
@@ -45,13 +47,13 @@ FINAL: frozenset[Status] = frozenset(status for status, onward in TRANSITIONS.it
 ENDED: frozenset[Status] = FINAL | {_S.FAILED}
 """Nothing runs and `finished_at` is set; a failed job can still be resumed."""
 
-WAITS_FOR: dict[Status, str | None] = {
-    _S.VALIDATING_FILES: "validation of the files",
-    _S.QUEUED: "the controller",
-    _S.RUNNING: "the first step",
-    _S.PAUSING: "the workers to drain",
-    _S.PAUSED: "a resume",
-    _S.FAILED: "a resume",
+WAITS_FOR: dict[Status, Wait | None] = {
+    _S.VALIDATING_FILES: Wait(WaitKey.VALIDATION, "validation of the files"),
+    _S.QUEUED: Wait(WaitKey.CONTROLLER, "the controller"),
+    _S.RUNNING: Wait(WaitKey.FIRST_STEP, "the first step"),
+    _S.PAUSING: Wait(WaitKey.DRAIN, "the workers to drain"),
+    _S.PAUSED: Wait(WaitKey.RESUME, "a resume"),
+    _S.FAILED: Wait(WaitKey.RESUME, "a resume"),
     _S.SUCCEEDED: None,
     _S.CANCELLED: None,
 }
@@ -62,12 +64,12 @@ WAITS_FOR: dict[Status, str | None] = {
 class Action:
     """What a person asks for, whose target depends on where the job is.
 
-    `settled` are the states in which the wish already holds, so that asking again is no error.
+    In the states `holds` the wish is already fulfilled, so that asking again is no error.
     """
 
     name: str
     moves: Mapping[Status, Status]
-    settled: frozenset[Status]
+    holds: frozenset[Status]
 
 
 PAUSE = Action("pause", {_S.QUEUED: _S.PAUSED, _S.RUNNING: _S.PAUSING}, frozenset({_S.PAUSING, _S.PAUSED}))

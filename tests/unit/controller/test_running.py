@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
-from services.controller import job as job_module
 from services.controller.issuing import dispatcher as dispatcher_module
-from services.controller.job import JobReconciler
+from services.controller.job import stopping
+from services.controller.job.reconciler import JobReconciler
 from services.disk.files import make_folder
 from services.disk.layout import Layout
 from services.job.datasets import Row
-from services.job.spec import EvaluationSpec, JobSpec
+from services.job.spec import EvaluationSpec
 from services.store import keys
 from services.store.client import Client
 from services.store.job.events import Events
@@ -45,7 +45,7 @@ class Encoder:
 class Workers:
     """Stands where a job's crew stands, and notes what is asked of it."""
 
-    def __init__(self, spec: JobSpec, client: Client) -> None:
+    def __init__(self) -> None:
         self.wanted: dict[str, int] = {}
         self.living = 0
         self.silent: JobError | None = None
@@ -83,13 +83,18 @@ class Job:
         spec = job_spec(JOB, stall_seconds=3600).model_copy(update=evaluation)
         create_job(client, spec)
         self.pool = ThreadPoolExecutor(1)
-        self.reconciler = JobReconciler(Jobs(client).get(JOB), client, Layout(root), self.pool)
+        self.layout = Layout(root)
+        self.crew = Workers()
+        self.restart()
         self.progress = Progress(client)
         Jobs(client).transition(JOB, Status.QUEUED, by="test")
 
-    @property
-    def crew(self) -> Any:
-        return self.reconciler._crew
+    def restart(self, **learner: Any) -> None:
+        """Another controller takes over the job, which has other settings."""
+        record, crew = self.record, self.crew
+        spec = record.spec.model_copy(update={"learner": record.spec.learner.model_copy(update=learner)})
+        changed, crew_of = record.model_copy(update={"spec": spec}), cast(Any, lambda *_: crew)
+        self.reconciler = JobReconciler(changed, self.client, self.layout, self.pool, crew_of)
 
     @property
     def record(self) -> JobRecord:
@@ -120,7 +125,6 @@ class Job:
 @pytest.fixture
 def job(client: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Job:
     rows = [Row(number, ({"role": "user", "content": "?"},), {}) for number in range(5)]
-    monkeypatch.setattr(job_module, "Crew", Workers)
     monkeypatch.setattr(dispatcher_module, "PromptEncoder", Encoder)
     monkeypatch.setattr(dispatcher_module, "iter_rows", lambda *_: iter(rows))
     model = Layout(tmp_path).models / "tiny"
@@ -155,7 +159,7 @@ def test_no_more_is_issued_than_the_guard_allows(job: Job) -> None:
     job.learner(next_step=0, staleness_window=0)
     job.look(3)
     assert job.count(PROMPTS) == 2
-    job.learner(next_step=0, staleness_window=-1)
+    job.learner(next_step=0, staleness_window=None)
     job.look(3)
     assert job.count(PROMPTS) == 6
 
@@ -173,8 +177,7 @@ def test_numbers_that_redis_lost_are_issued_again_and_counted_as_under_way(job: 
 
 def test_full_queues_hold_up_the_issuing_and_the_job_says_so(job: Job) -> None:
     job.run()
-    small = job.reconciler._spec.learner.model_copy(update={"max_queued_bytes": 1})
-    job.reconciler._spec = job.reconciler._spec.model_copy(update={"learner": small})
+    job.restart(max_queued_bytes=1)
     record = job.look(4)
     assert job.count(PROMPTS) == 2, "one batch may always be under way"
     assert record.waiting_for is not None and "no more groups are issued above" in record.waiting_for.what
@@ -226,7 +229,7 @@ def test_a_pause_waits_for_the_workers_and_then_no_longer(job: Job, monkeypatch:
     Jobs(job.client).act(JOB, PAUSE, by="test")
     record = job.look(2)
     assert (record.status, record.stage, job.crew.drains, job.crew.ends) == (Status.PAUSING, "pausing", 2, 0)
-    monkeypatch.setattr(job_module, "PAUSE_GRACE_SECONDS", -job.reconciler._spec.rollout.drain_seconds)
+    monkeypatch.setattr(stopping, "PAUSE_GRACE_SECONDS", -job.record.spec.rollout.drain_seconds)
     record = job.look()
     assert record.status is Status.PAUSED and job.crew.ends == 1, "who does not drain in time is ended"
     assert job.count(PROMPTS) == 6, "its groups wait in their streams"
@@ -252,9 +255,7 @@ def test_workers_that_fall_silent_too_often_fail_the_job(job: Job) -> None:
 
 def test_a_job_that_waits_for_a_person_is_not_stalled(job: Job) -> None:
     job.run()
-    job.reconciler._spec = job.reconciler._spec.model_copy(
-        update={"learner": job.reconciler._spec.learner.model_copy(update={"stall_seconds": 0.0})}
-    )
+    job.restart(stall_seconds=0.0)
     Jobs(job.client).update(JOB, reward_workers=0)
     job.look(4)
     assert not [message for message in job.messages() if "Stalled" in message]

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
-from services.controller.waiting import LEARNER_PHASES, stage_of
+from services.controller.issuing.capacity import Capacity, Limit
+from services.controller.job.waiting import LEARNER_PHASES, Situation, situation_of
 from services.store.job.jobs import JobRecord
 from services.store.job.registry import WorkerRecord
+from services.store.job.waits import WaitKey
 from services.trajectories.ledger import LedgerSnapshot
 from services.trajectories.progress import ProgressRecord
 from tests.support.tiny import job_spec
@@ -28,11 +32,11 @@ def workers(*kinds: str) -> list[WorkerRecord]:
     ]
 
 
-def words(job: JobRecord, *kinds: str, full: bool = False) -> str:
+def words(job: JobRecord, *kinds: str) -> str:
     progress = ProgressRecord(phase="waiting_for_batch", next_step=3)
-    stage, what = stage_of(job, progress, workers("learner", *kinds), LEDGER, full=full)
-    assert stage == "sampling"
-    return what
+    found = situation_of(job, progress, workers("learner", *kinds), LEDGER, None)
+    assert found.stage == "sampling"
+    return found.wait.words
 
 
 @pytest.mark.parametrize(
@@ -58,9 +62,22 @@ def test_a_job_that_wants_no_workers_says_how_to_start_some() -> None:
 
 @pytest.mark.parametrize("phase", ["", "starting", "replaying", "training", "publishing", "checkpointing", "exporting"])
 def test_while_the_learner_works_it_is_waited_for(phase: str) -> None:
-    stage, what = stage_of(record(), ProgressRecord(phase=phase), [], LEDGER, full=False)
-    assert (stage, what) == (phase or "starting", LEARNER_PHASES[phase])
+    found = situation_of(record(), ProgressRecord(phase=phase, next_step=3), [], LEDGER, None)
+    assert found == Situation(phase or "starting", replace(LEARNER_PHASES[phase], step=3))
 
 
 def test_a_phase_of_a_newer_learner_is_shown_as_it_is() -> None:
-    assert stage_of(record(), ProgressRecord(phase="folding"), [], LEDGER, full=False) == ("folding", "folding")
+    found = situation_of(record(), ProgressRecord(phase="folding"), [], LEDGER, None)
+    assert (found.stage, found.wait.words, found.wait.key) == ("folding", "folding", WaitKey.LEARNER)
+
+
+@pytest.mark.parametrize("phase", ["training", "waiting_for_batch"])
+def test_queues_that_are_full_are_named_and_the_wait_stays_the_same(phase: str) -> None:
+    def found(capacity: Capacity) -> Situation:
+        return situation_of(record(), ProgressRecord(phase=phase), workers("rollout", "reward"), LEDGER, capacity)
+
+    free, full = found(Capacity(3, Limit.BYTES)), found(Capacity(0, Limit.BYTES))
+    assert free == found(Capacity(0, Limit.STALENESS)), "a window that is full is how it should be"
+    assert full.wait.words.startswith(free.wait.words) and full.wait.words != free.wait.words
+    assert "no more groups are issued above 1073741824 max_queued_bytes" in full.wait.words
+    assert (full.wait.key, full.wait.step) == (free.wait.key, free.wait.step)

@@ -72,7 +72,8 @@ def _waits(row: JobRow) -> str | Markup:
     if record.error is not None:
         return Markup(f'<span title="{safe(record.error.message)}">{safe(record.error.code)}</span>')
     if record.waiting_for is None:
-        return NOTHING if record.status in ENDED else (WAITS_FOR[record.status] or NOTHING)
+        first = WAITS_FOR[record.status]
+        return NOTHING if record.status in ENDED or first is None else first.words
     text = f'{safe(record.waiting_for.what)} <span class="muted">{safe(since(record.waiting_for.since))}</span>'
     return Markup(text)
 

@@ -31,8 +31,8 @@ def waiting(look: JobLook) -> str:
     wait = look.record.waiting_for
     if wait is not None:
         return f"No step yet: waiting for {wait.what}, since {since(wait.since)}"
-    what = WAITS_FOR[look.record.status]
-    return f"No step yet: waiting for {what}" if what else f"The job {look.record.status.value} without a step"
+    first = WAITS_FOR[look.record.status]
+    return f"No step yet: waiting for {first.words}" if first else f"The job {look.record.status.value} without a step"
 
 
 def heading(look: JobLook) -> str:

@@ -13,8 +13,7 @@ from services.controller.issuing import evaluation as evaluation_module
 from services.controller.issuing.capacity import largest_group_bytes
 from services.controller.issuing.dispatcher import Dispatcher
 from services.controller.issuing.evaluation import Evaluation
-from services.controller.issuing.queued import queued_groups
-from services.controller.waiting import stage_of
+from services.controller.issuing.supply import queued_groups
 from services.disk.layout import Layout
 from services.job.datasets import Row
 from services.job.spec import EvaluationSpec, JobSpec
@@ -37,7 +36,6 @@ from services.trajectories.entries import (
     Entry,
 )
 from services.trajectories.ledger import Ledger
-from services.trajectories.progress import ProgressRecord
 from services.trajectories.stage import Stage
 from services.trajectories.stream_stats import stream_stats, verify_index
 from services.trajectories.tallies import Tallies
@@ -159,16 +157,6 @@ def test_a_group_is_expected_as_large_as_those_before_or_those_that_lie(client: 
     first: Any = reward.take()
     assert reward.hand_over(first, b"g" * 9000, 0)
     assert queued_groups(client, spec).group_bytes == 6000, "those that lie are larger than those before them"
-
-
-def test_the_job_says_that_it_waits_for_room(client: Client, dispatcher: Dispatcher, spec: JobSpec) -> None:
-    record, ledger = Jobs(client).get(JOB), Ledger(client).snapshot(JOB)
-    for phase in ("training", "waiting_for_batch"):
-        progress = ProgressRecord(phase=phase)
-        _, free = stage_of(record, progress, [], ledger, full=False)
-        _, full = stage_of(record, progress, [], ledger, full=True)
-        assert full.startswith(free) and "no more groups are issued above 1073741824 max_queued_bytes" in full
-        assert "max_queued_bytes" not in free
 
 
 def answer(client: Client, number: int, *, step: int = 4, reward: float | None = 1.0, **changes: Any) -> None:

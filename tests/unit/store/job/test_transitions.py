@@ -37,8 +37,8 @@ def test_final_states_have_no_way_out_and_a_failed_job_has() -> None:
 @pytest.mark.parametrize("action", [PAUSE, RESUME, CANCEL], ids=lambda action: action.name)
 def test_actions_stay_inside_the_table(action: Action) -> None:
     assert all(to in TRANSITIONS[current] for current, to in action.moves.items())
-    assert not set(action.moves) & action.settled
-    assert set(action.moves.values()) <= action.settled
+    assert not set(action.moves) & action.holds
+    assert set(action.moves.values()) <= action.holds
 
 
 def test_every_state_that_is_not_final_says_what_it_waits_for() -> None:
