@@ -44,7 +44,7 @@ def test_a_job_of_which_nothing_is_known_has_neither_steps_nor_wishes(client: Cl
     assert known == ProgressRecord()
     assert (known.epoch, known.next_step, known.asserted_epoch, known.records, known.trained_tokens) == (0, 0, 0, 0, 0)
     assert (known.policy_version, known.published_step, known.published_path, known.phase) == (0, 0, "", "")
-    assert (known.evaluation_step, known.evaluation_cut, known.staleness_window) == (-1, 0, -1)
+    assert (known.evaluation_step, known.evaluation_cut, known.staleness_window) == (None, 0, None)
 
 
 def test_what_is_set_is_read_back_and_what_a_newer_version_wrote_is_left_alone(client: Client) -> None:
@@ -66,3 +66,11 @@ def test_a_refusal_that_is_no_fence_is_told_as_it_is(client: Client) -> None:
     client.set(keys.progress(JOB), "not a hash")
     with pytest.raises(CommandRefused, match="WRONGTYPE"):
         Progress(client).publish(JOB, epoch=1, version=1, step=0, path="/v1")
+
+
+def test_what_is_taken_back_is_none_again_and_so_is_what_older_versions_wrote(client: Client) -> None:
+    progress = Progress(client)
+    progress.set(JOB, staleness_window=0, evaluation_step=0)
+    assert (progress.read(JOB).staleness_window, progress.read(JOB).evaluation_step) == (0, 0)
+    progress.set(JOB, staleness_window=None, evaluation_step=-1)
+    assert (progress.read(JOB).staleness_window, progress.read(JOB).evaluation_step) == (None, None)
