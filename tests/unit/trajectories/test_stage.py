@@ -7,14 +7,22 @@ import time
 import pytest
 
 from services.store import keys
-from services.store.client import Client, CommandRefused
+from services.store.client import Client, CommandRefused, ensure_group
 from services.trajectories import streams
 from services.trajectories.codec import OversizedMessage
 from services.trajectories.dead_letters import DeadLetters
-from services.trajectories.entries import EVAL_PROMPTS, EVAL_TRAJECTORIES, PROMPTS, SCORED, TRAJECTORIES, Entry
+from services.trajectories.entries import (
+    CONSUMERS,
+    EVAL_PROMPTS,
+    EVAL_TRAJECTORIES,
+    PROMPTS,
+    SCORED,
+    TRAJECTORIES,
+    Entry,
+)
 from services.trajectories.ledger import Ledger
 from services.trajectories.progress import Progress
-from services.trajectories.stage import Stage, ensure_group
+from services.trajectories.stage import Stage
 from services.trajectories.stream_stats import stream_stats, verify_index
 from services.trajectories.tallies import LOST_LEASE, Tallies
 
@@ -54,7 +62,7 @@ def test_a_stream_that_is_not_there_yet_is_made_by_whoever_takes_from_it(client:
     assert stage.take() is None
     assert streams.dispatch(client, JOB, 0, b"task", 0)
     assert taken(stage).number == 0
-    ensure_group(client, keys.stream(JOB, PROMPTS))
+    ensure_group(client, keys.stream(JOB, PROMPTS), CONSUMERS)
     assert stage.take() is None, "made once: nothing is delivered again"
 
 
@@ -107,7 +115,7 @@ def test_what_is_not_ours_to_explain_is_raised(client: Client) -> None:
         lambda: stage.hand_over(entry, b"group", 0),
         lambda: stage.give_back(entry),
         lambda: stage.bury(entry, "malformed", "", b""),
-        lambda: ensure_group(client, keys.stream(JOB, PROMPTS)),
+        lambda: ensure_group(client, keys.stream(JOB, PROMPTS), CONSUMERS),
     ):
         with pytest.raises(CommandRefused, match="WRONGTYPE"):
             use()
