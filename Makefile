@@ -14,7 +14,7 @@ PIP := $(BIN)/pip --disable-pip-version-check -q
 SYSTEM_PACKAGES := chromium prometheus
 
 .DEFAULT_GOAL := help
-.PHONY: help setup system-packages demo up test screenshots chaos lint format bench-core bench gate-study drift-study soak dashboards docs proto clean
+.PHONY: help setup system-packages demo up test screenshots chaos lint format bench-core bench gate-study drift-study soak mutants dashboards docs proto clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 12
@@ -78,6 +78,9 @@ gate-study: $(READY)  ## how the default gate was chosen: missing runs, tables, 
 
 drift-study: $(READY)  ## five ways in which a job goes wrong, and what names and cures them: missing runs, table, figures
 	$(BIN)/python -m benchmarks.drift_study
+
+mutants: $(READY)  ## change 120 points of the code, one at a time, and list what no test beside it notices
+	$(BIN)/python -m tests.mutants
 
 dashboards: $(READY)  ## generate Grafana's dashboards, Prometheus' rules and docs/metrics.md
 	$(BIN)/python -m deploy.monitoring

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -66,3 +67,29 @@ def test_deleted_and_expired_files_are_gone_with_their_content(
         with pytest.raises(StoredFileNotFound, match=file_id):
             files.get(file_id)
     assert list((tmp_path / "files").iterdir()) == []
+
+
+def test_a_file_that_was_given_no_end_has_none(files: Files) -> None:
+    record = files.create("train.jsonl", "fine-tune", [])
+    assert (record.expires_at, record.bytes, record.filename, record.purpose) == (None, 0, "train.jsonl", "fine-tune")
+    assert abs(record.created_at - time.time()) < 30
+    assert files.path(record.id).read_bytes() == b""
+
+
+def test_a_file_is_there_until_the_second_it_expires(files: Files, monkeypatch: pytest.MonkeyPatch) -> None:
+    record = files.create("a", "batch", [b"x"], expires_after_seconds=60)
+    end = float(record.created_at + 60)
+    monkeypatch.setattr("services.store.files.time.time", lambda: end - 0.5)
+    assert files.get(record.id) == record
+    monkeypatch.setattr("services.store.files.time.time", lambda: end)
+    with pytest.raises(StoredFileNotFound) as missing:
+        files.delete(record.id)
+    assert str(missing.value) == f"no file {record.id!r}" and missing.value.file_id == record.id
+
+
+def test_a_full_page_says_whether_there_are_more_of_that_purpose(files: Files) -> None:
+    wanted = [files.create(str(number), "batch", [b"x"]) for number in range(2)]
+    files.create("other", "vision", [b"x"])
+    newest_first = sorted(wanted, key=lambda record: record.id, reverse=True)
+    assert files.list(purpose="batch", limit=1) == (newest_first[:1], True)
+    assert files.list(purpose="batch", limit=2) == (newest_first, False)

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import threading
+import time
 from typing import Any
 
 import pytest
 from pydantic import ValidationError
 
+from services.store import keys
 from services.store.client import Client, connect
 from services.store.index import UnknownCursor
 from services.store.job.events import Events
-from services.store.job.jobs import JobError, JobNotFound, Jobs, WaitingFor
+from services.store.job.jobs import JobError, JobNotFound, Jobs, JobUnreadable, WaitingFor
 from services.store.job.transitions import CANCEL, PAUSE, RESUME, TRANSITIONS, IllegalTransition, Status
 
 S = Status
@@ -184,3 +186,113 @@ def test_cancel_reaches_every_job_that_is_not_final(jobs: Jobs, make_record: Any
         else:
             jobs.act(job_id, CANCEL, by="test")
             assert jobs.get(job_id).status is S.CANCELLED
+
+
+def test_a_trained_models_name_says_what_it_was_made_of(make_record: Any) -> None:
+    record = make_record("ftjob-abc")
+    assert record.model_name == "ft:tiny:sspo::abc"
+    named = record.model_copy(
+        update={
+            "request": {"suffix": "mine"},
+            "spec": record.spec.model_copy(update={"model": "org/base"}),
+        }
+    )
+    assert named.model_name == "ft:base:sspo:mine:abc"
+
+
+def test_a_new_record_is_at_the_beginning_of_everything(make_record: Any) -> None:
+    record = make_record()
+    assert (record.status, record.stage) == (S.VALIDATING_FILES, "validating_files")
+    assert (record.running_since, record.trained_tokens, record.result_files) == (0.0, 0, [])
+    unset = (record.finished_at, record.waiting_for, record.error, record.fine_tuned_model, record.cleaned_as)
+    assert unset == (None,) * 5
+    for kind in ("rollout_workers", "reward_workers"):
+        assert getattr(make_record(**{kind: 0}), kind) == 0
+        with pytest.raises(ValidationError):
+            make_record(**{kind: -1})
+
+
+def test_a_record_that_cannot_be_read_is_named_and_left_out_of_lists(
+    jobs: Jobs, client: Client, make_record: Any
+) -> None:
+    for number in range(3):
+        jobs.create(make_record(f"ftjob-{number}", created_at=number))
+    client.hset(keys.job("ftjob-1"), "spec", "{not json")
+    with pytest.raises(JobUnreadable, match="the record of job 'ftjob-1' can't be read") as unreadable:
+        jobs.get("ftjob-1")
+    assert unreadable.value.job_id == "ftjob-1"
+    assert [record.id for record in jobs.list()[0]] == ["ftjob-2", "ftjob-0"]
+    assert len(jobs.statuses()) == 3
+
+
+def test_a_record_that_could_not_be_read_back_is_not_stored(jobs: Jobs, make_record: Any) -> None:
+    broken = make_record().model_copy(update={"request": {"n": float("nan")}, "rollout_workers": -1})
+    with pytest.raises(ValueError):
+        jobs.create(broken)
+    assert jobs.ids() == [] and jobs.list() == ([], False)
+
+
+def test_the_first_event_is_of_the_creation(jobs: Jobs, client: Client, make_record: Any) -> None:
+    jobs.create(make_record(created_at=123))
+    [event] = Events(client).follow("ftjob-1")
+    assert (event.message, event.level, event.created_at) == ("Created the job", "info", 123)
+
+
+def test_a_job_that_an_interrupted_creation_hid_is_listed_after_its_repeat(
+    jobs: Jobs, client: Client, make_record: Any
+) -> None:
+    jobs.create(make_record(created_at=100))
+    client.delete(keys.JOBS)  # the process died between record and list
+    assert jobs.create(make_record(created_at=100)) is False
+    assert jobs.ids() == ["ftjob-1"]
+    jobs.create(make_record(created_at=999))
+    assert client.zscore(keys.JOBS, "ftjob-1") == 100, "its place in the list stays"
+
+
+def test_what_a_state_says_of_itself_when_it_is_entered(jobs: Jobs, client: Client, make_record: Any) -> None:
+    jobs.create(make_record(status=S.QUEUED))
+    jobs.transition("ftjob-1", S.RUNNING, by="controller")
+    record, began = jobs.get("ftjob-1"), time.time()
+    assert record.finished_at is None and record.stage == "running" and abs(record.running_since - began) < 30
+    assert record.waiting_for is not None and record.waiting_for.what == "the first step"
+    assert abs(record.waiting_for.since - began) < 30
+    event = Events(client).list("ftjob-1")[0][0]
+    assert (event.message, event.level) == ("The job is now running", "info")
+    assert abs(event.created_at - began) < 30
+    jobs.act("ftjob-1", PAUSE, by="a person")
+    assert jobs.get("ftjob-1").running_since == record.running_since, "it was set to run when it was"
+    jobs.act("ftjob-1", CANCEL, by="a person", stage="as said")
+    record = jobs.get("ftjob-1")
+    assert record.waiting_for is None and record.stage == "as said"
+    assert record.finished_at is not None and abs(record.finished_at - began) < 30
+
+
+def test_no_caller_sets_the_status_beside_a_transition(jobs: Jobs, make_record: Any) -> None:
+    jobs.create(make_record(status=S.QUEUED))
+    with pytest.raises(TypeError, match="status"):
+        jobs.transition("ftjob-1", S.RUNNING, by="test", status=S.SUCCEEDED)
+    assert jobs.get("ftjob-1").status is S.QUEUED
+
+
+def test_an_update_meant_for_another_state_changes_nothing(jobs: Jobs, make_record: Any) -> None:
+    jobs.create(make_record(status=S.FAILED, stage="failed"))
+    jobs.update("ftjob-1", expected=S.RUNNING, stage="training")
+    assert jobs.get("ftjob-1").stage == "failed"
+    jobs.update("ftjob-1", expected=S.FAILED, stage="cleaned")
+    assert jobs.get("ftjob-1").stage == "cleaned"
+
+
+def test_the_metadata_filter_counts_only_what_it_wants(jobs: Jobs, make_record: Any) -> None:
+    for number in range(4):
+        metadata = {"k": "v"} if number % 2 else None
+        jobs.create(make_record(f"ftjob-{number}", created_at=number, metadata=metadata))
+    found, more = jobs.list(limit=1, metadata={"k": "v"})
+    assert [record.id for record in found] == ["ftjob-3"] and more
+    found, more = jobs.list(limit=2, metadata={"k": "v"})
+    assert [record.id for record in found] == ["ftjob-3", "ftjob-1"] and not more
+
+
+def test_a_refusal_names_job_state_and_wish(jobs: Jobs, make_record: Any) -> None:
+    jobs.create(make_record(status=S.SUCCEEDED))
+    with pytest.raises(IllegalTransition, match="job ftjob-1 is succeeded: resume is not possible"):
+        jobs.act("ftjob-1", RESUME, by="test")

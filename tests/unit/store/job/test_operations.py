@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import pytest
@@ -53,3 +54,28 @@ def test_what_cannot_be_scaled_says_why(client: Client, make_record: Any) -> Non
     with pytest.raises(JobNotFound, match="ftjob-0"):
         Operations(client).scale("ftjob-0", "rollout", 3, by="test")
     assert Jobs(client).get("ftjob-1").rollout_workers == 1
+
+
+def test_a_change_is_told_with_what_it_came_to(client: Client, make_record: Any) -> None:
+    Jobs(client).create(make_record())
+    Operations(client).scale("ftjob-1", "rollout", 3, by="a person", operation_id="a")
+    event = Events(client).list("ftjob-1")[0][0]
+    assert (event.message, event.level, event.type) == ("Rollout workers wanted: 3", "info", "message")
+    assert event.data == {"kind": "rollout", "replicas": 3, "by": "a person", "operation_id": "a"}
+    assert abs(event.created_at - time.time()) < 30
+
+
+def test_a_failed_job_can_be_scaled_for_its_resume(client: Client, make_record: Any) -> None:
+    Jobs(client).create(make_record(status=Status.FAILED))
+    assert Operations(client).scale("ftjob-1", "rollout", 2, by="test") == Scaled(2, 1, True)
+
+
+def test_the_same_operation_on_another_job_is_another_operation(client: Client, make_record: Any) -> None:
+    for job_id in ("ftjob-1", "ftjob-2"):
+        Jobs(client).create(make_record(job_id))
+        assert Operations(client).scale(job_id, "rollout", 3, by="test", operation_id="a").applied
+    again = Operations(client).scale("ftjob-1", "rollout", 3, by="test", operation_id="a")
+    assert again == Scaled(3, 3, False)
+    with pytest.raises(OperationConflict) as conflict:
+        Operations(client).scale("ftjob-1", "reward", 3, by="test", operation_id="a")
+    assert conflict.value.operation_id == "a"

@@ -182,3 +182,22 @@ def test_the_newest_step_records_are_read_in_one_look(client: Client, tmp_path: 
     assert [record["step"] for record in steps.newest("j", 3)] == [0, 1]
     steps.put("j", 2, {"loss": 0.5})
     assert [(record["step"], record["loss"]) for record in steps.newest("j", 2)] == [(1, 1.0), (2, 0.5)]
+
+
+def test_a_claim_lasts_as_long_as_it_was_told(client: Client) -> None:
+    creations, claim = Creations(client), Claim("ftjob-1", "hash")
+    creations.claim("f", claim, keep_seconds=60)
+    assert 50 < client.ttl(keys.created("f")) <= 60
+    creations.replace("f", claim, keep_seconds=600)
+    assert 590 < client.ttl(keys.created("f")) <= 600
+
+
+def test_outcomes_of_weights_that_were_undone_are_forgotten(client: Client) -> None:
+    evaluations = Evaluations(client)
+    evaluations.forget_after(JOB, 0)
+    for step in (0, 5, 10):
+        evaluations.put(JOB, step, {"reward_mean": math.nan})
+    evaluations.forget_after(JOB, 5)
+    assert [record["step"] for record in evaluations.list(JOB)] == [0, 5], (
+        "the weights of step 5 are those gone back to"
+    )
