@@ -7,8 +7,7 @@ import time
 import pytest
 
 from services.store import keys
-from services.store.client import Client, CommandRefused, call, connect, run_of, script_source
-from services.store.health import reachable
+from services.store.client import Client, CommandRefused, call, connect, reachable, run_of, script_source
 from services.store.nodes import Nodes
 
 
