@@ -1,4 +1,4 @@
-"""PromQL by its names: which metrics an expression asks for, and which metrics there are.
+"""PromQL by its names, as promql-parser reads it: which metrics an expression asks for, and which metrics there are.
 
 Invariant: a series in a panel or an alert comes from the metric table, from a recording rule beside the alerts, from
 Prometheus itself, or from the two lists of foreign names below.
@@ -7,6 +7,8 @@ Prometheus itself, or from the two lists of foreign names below.
 from __future__ import annotations
 
 import re
+
+from promql_parser import Expr, VectorSelector, parse, walk
 
 from services.observability.metrics import METRICS, Metric
 
@@ -50,21 +52,15 @@ GPU: dict[str, str] = {
 }
 """The same of GPUs; absent where there is none."""
 
-_STRING = re.compile(r'"(?:[^"\\]|\\.)*"')
-_LABELS = re.compile(r"\{[^{}]*\}")
-_GROUPING = re.compile(r"\b(?:by|without|on|ignoring|group_left|group_right)\s*\([^()]*\)")
-_RANGE = re.compile(r"\[[^\[\]]*\]")
-_OFFSET = re.compile(r"\boffset\s+\w+")
-_NAME = re.compile(r"(?<![a-zA-Z0-9_:.$])[a-zA-Z_:][a-zA-Z0-9_:]*(?!\s*\()(?![a-zA-Z0-9_:])")
-_WORDS = frozenset({"and", "or", "unless", "bool", "inf", "nan", "by", "without", "on", "ignoring"})
+_OF_GRAFANA = re.compile(r"\$__\w+")
+"""Lengths of time that Grafana fills in."""
 
 
 def metric_names(expression: str) -> set[str]:
-    """The series that an expression selects, with a histogram's suffixes."""
-    text = _STRING.sub('""', expression)
-    for pattern in (_LABELS, _RANGE, _GROUPING, _OFFSET):
-        text = pattern.sub(" ", text)
-    return {name for name in _NAME.findall(text) if name.lower() not in _WORDS}
+    """The series that an expression selects, with a histogram's suffixes. Raises ValueError for what is no PromQL."""
+    parts: list[Expr] = []
+    walk(parse(_OF_GRAFANA.sub("1m", expression)), parts.append)
+    return {part.name for part in parts if isinstance(part, VectorSelector) and part.name}
 
 
 def series_names() -> set[str]:

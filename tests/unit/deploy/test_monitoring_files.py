@@ -70,10 +70,16 @@ def test_no_dashboard_is_left_over() -> None:
         ("x * 1e-4 > 0.5 and on (job_id) y:z:sum > 0 or vector(0)", {"x", "y:z:sum"}),
         ("a offset 15m unless ignoring (state) vllm:b_total", {"a", "vllm:b_total"}),
         ("time() - max_over_time(c[10m])", {"c"}),
+        ("max_over_time(rate(a_total[5m])[1h:1m]) / on (b) group_left (c) -d > bool 1", {"a_total", "d"}),
     ],
 )
 def test_names_are_found_in_expressions(expression: str, names: set[str]) -> None:
     assert metric_names(expression) == names
+
+
+def test_what_is_no_promql_is_an_error() -> None:
+    with pytest.raises(ValueError, match="parenthesis"):
+        metric_names("sum by (a) (up")
 
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
