@@ -126,9 +126,8 @@ def verify(path: Path) -> int:
         hashes = _hashes(path)
         _, sequence = _state(path, hashes[STATE])
         for name in (MODEL, OPTIMISER):
-            if sha256(path / name) != hashes[name]:
-                raise CheckpointDamaged(f"{path.name}/{name} fails its hash")
-    except (OSError, ValueError, KeyError, TypeError) as error:
+            read_verified(path / name, hashes[name])
+    except (OSError, ValueError, KeyError, TypeError, ContentMismatch) as error:
         raise CheckpointDamaged(f"{path.name}: {error}") from error
     return sequence
 
