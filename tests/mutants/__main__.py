@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 import tempfile
 import tomllib
@@ -22,6 +23,7 @@ BASELINE_SECONDS = 300.0
 def main() -> int:
     options = _options()
     points = [point for point in sample(ROOT, options.seed, options.points, options.only) if options.match in point.key]
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended"))  # so that what was started ends too
     warm_up()
     with tempfile.TemporaryDirectory(prefix="mutants-") as folder:
         benches = [Bench(ROOT, Path(folder, str(number))) for number in range(options.jobs)]

@@ -41,12 +41,17 @@ def warm_up() -> None:
 
 
 def paths_beside(root: Path, module: str) -> tuple[str, ...]:
-    """Paths of the tests beside a module: its own first, then the others of the folder that mirrors its own."""
+    """Paths of the tests beside a module: its own first, then the others of the folder that mirrors its own.
+
+    Raises LookupError for a module without tests beside it.
+    """
     _, *folders, name = Path(module).with_suffix("").parts
     beside = Path("tests/unit", *folders)
     own = beside / f"test_{name}.py"
     others = sorted(path.relative_to(root) for path in (root / beside).glob("test_*.py"))
     found = [str(path) for path in dict.fromkeys((own, *others)) if (root / path).exists()]
+    if not found:
+        raise LookupError(f"{module}: no tests in {beside}")
     return tuple(path for path in found if path not in SLOW)
 
 
