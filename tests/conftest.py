@@ -13,7 +13,7 @@ import pytest
 
 from services.store.client import Client, connect
 from testbed.redis_server import RedisServer
-from tests.support.service import RunningService
+from tests.support.service import ENDED_STEPS, RunningService
 from tests.support.sharing import pytest_collection_modifyitems as pytest_collection_modifyitems
 
 
@@ -41,6 +41,15 @@ def service(running_service: RunningService) -> Iterator[RunningService]:
     """The running service; a job that a failed test leaves behind is cancelled, so that the next test has its turn."""
     yield running_service
     running_service.cancel_jobs()
+
+
+@pytest.fixture(scope="session")
+def ended_job(running_service: RunningService) -> str:
+    """A short job of the running service that has succeeded; for those who only look at it."""
+    learner = {"batch_size": 8, "updates_per_step": 1, "max_staleness": 4, "steps": ENDED_STEPS}
+    job_id = running_service.submit(learner=learner)
+    running_service.wait_for(job_id, lambda view: view["status"] == "succeeded", 240)
+    return job_id
 
 
 @pytest.fixture(scope="session")

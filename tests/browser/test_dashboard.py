@@ -12,7 +12,7 @@ from playwright.sync_api import expect
 from services.store.client import Client
 from services.store.job.jobs import Jobs
 from services.store.job.transitions import Status
-from tests.browser.look import drawn, shift, tile
+from tests.browser.look import comes, drawn, settle, shift, tile
 from tests.browser.scene import Crew, Scene
 from tests.browser.stage import KEY, Open, sign_in
 
@@ -92,8 +92,8 @@ def test_the_drift_tab_draws_every_panel_and_explains_it(visit: Open, scene: New
     everything = drawn(page, "heat")
     page.get_by_label("Staleness", exact=True).click()
     page.get_by_role("option", name="staleness 0").click()
-    page.wait_for_timeout(500)
-    assert 0 < drawn(page, "heat") < everything, "tokens of staleness 0 lie in fewer buckets"
+    # Tokens of staleness 0 lie in fewer buckets.
+    comes(page, lambda: drawn(page, "heat"), lambda points: 0 < points < everything)
     page.locator('[data-panel="gate"] .info').click()
     expect(page.locator(".explain")).to_contain_text("gate changes a token's gradient")
 
@@ -157,8 +157,7 @@ def test_two_jobs_are_compared(visit: Open, scene: NewScene) -> None:
     page.get_by_role("option", name=jobs[1].job_id).click()
     page.keyboard.press("Escape")
     expect(page.locator("table tbody tr")).to_have_count(2)
-    page.wait_for_timeout(500)
-    assert drawn(page, "kl") == 2 * 5
+    comes(page, lambda: drawn(page, "kl"), lambda points: points == 2 * 5)
     assert jobs[1].job_id in page.url, "the choice can be sent to others"
     page.get_by_label("Jobs").click()
     page.get_by_role("option", name=jobs[0].job_id).click()
@@ -167,8 +166,7 @@ def test_two_jobs_are_compared(visit: Open, scene: NewScene) -> None:
     jobs[1].train(5, 7)
     page.wait_for_function("document.querySelector('[data-panel=kl] canvas') !== null")
     expect(page.locator("table tbody tr")).to_contain_text(jobs[1].job_id)
-    page.wait_for_timeout(2500)
-    assert drawn(page, "kl") == 7, "the other goes on"
+    comes(page, lambda: drawn(page, "kl"), lambda points: points == 7)  # the other goes on
 
 
 @pytest.mark.parametrize("dark", [False, True])
@@ -181,11 +179,12 @@ def test_on_a_phone_nothing_is_wider_than_the_screen(visit: Open, scene: NewScen
     page = visit(f"/jobs/{job.job_id}", phone=True, dark=dark)
     for name in ("Drift", "Samples", "Workers & queues", "Events", "Overview"):
         page.get_by_role("tab", name=name).click()
-        page.wait_for_timeout(400)
+        expect(page.get_by_role("tab", name=name)).to_have_attribute("aria-selected", "true")
+        settle(page)
         assert shift(page) == 0, name
     for path in ("/", f"/compare?jobs={job.job_id}", "/jobs/nothing"):
         page.goto(page.url.split("/ui")[0] + "/ui" + path)
-        page.wait_for_timeout(300)
+        settle(page)
         assert shift(page) == 0, path
 
 

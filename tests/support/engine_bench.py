@@ -20,6 +20,7 @@ from services.rollout.environment import engine_environment
 from services.weights.canary import canary_tokens, check, compute
 from services.weights.file_store import publish, read_manifest
 from services.weights.manifest import Canary
+from tests.support.listeners import move_to_another_machine
 
 LIMIT = 1e-4
 MIN_BATCHED_TOKENS = 2048
@@ -34,12 +35,18 @@ _ids = itertools.count()
 
 
 class Loop:
-    """One event loop in a thread: an AsyncLLM lives on one loop, tests are plain functions."""
+    """One event loop in a thread: an AsyncLLM lives on one loop, tests are plain functions. The thread, and what is
+    started from it, is first moved to another machine if there is a folder for that."""
 
-    def __init__(self) -> None:
+    def __init__(self, elsewhere: Path | None = None) -> None:
         self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
+        self._thread = threading.Thread(target=self._run, args=(elsewhere,), daemon=True)
         self._thread.start()
+
+    def _run(self, elsewhere: Path | None) -> None:
+        if elsewhere is not None:
+            move_to_another_machine(elsewhere)
+        self._loop.run_forever()
 
     def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(200)
@@ -138,14 +145,16 @@ def tiny_model(tied: bool) -> Any:
 
 
 @contextmanager
-def started_engine(tied: bool, folder: Path) -> Iterator[Bench]:
+def started_engine(tied: bool, folder: Path, *, elsewhere: bool = False) -> Iterator[Bench]:
+    """An engine on a model of its own; `elsewhere`: on a machine whose name is not that of loopback."""
     with pytest.MonkeyPatch.context() as patch:
         for name, value in engine_environment(ROLLOUT).items():
             patch.setenv(name, value)
         from services.rollout.vllm_engine import VllmEngine
 
         engine = VllmEngine(ROLLOUT, seed=1, extension="tests.support.stale_head.StaleHeadWeights")
-        bench = Bench(engine, folder / "base", folder / "weights", Loop(), {0: tiny_model(tied)})
+        loop = Loop(folder / "machine" if elsewhere else None)
+        bench = Bench(engine, folder / "base", folder / "weights", loop, {0: tiny_model(tied)})
         bench.base.mkdir()
         (bench.base / "config.json").write_text(bench.models[0].config.to_json_string(use_diff=False))
         first = bench.publish()

@@ -19,6 +19,9 @@ from openai import APIConnectionError, InternalServerError, OpenAI
 from services.disk.layout import Layout
 from tests.support.waiting import wait_until
 
+ENDED_STEPS = 6
+"""Of the job that has ended already."""
+
 
 class RunningService:
     """One data folder and the service on it. `environment` is what its processes find besides the test's own."""

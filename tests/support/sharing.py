@@ -12,6 +12,7 @@ import pytest
 SHARED = {
     "running_service": "service",
     "tied": "engine",
+    "untied": "engine",
     "bench": "engine",
     "browser": "browser",
     "groups": "learner",

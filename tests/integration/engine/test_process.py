@@ -6,9 +6,8 @@ import os
 
 import pytest
 
-from tests.support.engine_bench import (
-    Bench,
-)
+from tests.support.engine_bench import Bench
+from tests.support.listeners import listening, may_move
 
 pytestmark = [
     pytest.mark.engine,
@@ -20,3 +19,11 @@ pytestmark = [
 def test_a_healthy_engine_answers_a_check_and_names_its_process(bench: Bench) -> None:
     bench.loop.run(bench.engine.check())
     assert bench.engine.pid is not None and bench.engine.pid != os.getpid()
+
+
+@pytest.mark.skipif(not may_move(), reason="namespaces of our own need root")
+def test_an_engine_listens_on_loopback_alone(untied: Bench) -> None:
+    """Nothing but the API may be reached from another machine, whatever the host's name resolves to."""
+    assert untied.engine.pid is not None
+    found = listening(untied.engine.pid)
+    assert found and all(address.is_loopback for address in found), found

@@ -12,15 +12,14 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from deploy.monitoring.alerts import ALERTS
-from tests.browser.look import curves, drawn, tile
+from tests.browser.look import comes, curves, drawn, tile
 from tests.browser.stage import NEEDS_CHROMIUM, chromium, sign_in, visiting
 from tests.support.prometheus.questions import JOB, questions, scale_up_and_down, table, unanswered
 from tests.support.prometheus.server import Prometheus, scraping
-from tests.support.service import RunningService
+from tests.support.service import ENDED_STEPS, RunningService
 
 pytestmark = [NEEDS_CHROMIUM, pytest.mark.system, pytest.mark.timeout(420)]
 
-SMALL = {"batch_size": 8, "updates_per_step": 2, "max_staleness": 4}
 STEPS_MILLISECONDS = 60_000
 ASKED_FOR = {"SspoRolloutWorkersMissing", "SspoRewardWorkersMissing", "SspoScrapeTargetDown", "SspoFinding"}
 """Thresholds that scaling, a killed worker and a job with a batch this small cross for a moment."""
@@ -48,9 +47,9 @@ def prometheus(service: RunningService, tmp_path: Path) -> Iterator[Prometheus]:
 
 
 def test_a_job_is_followed_scaled_compared_and_cancelled_in_a_browser_while_prometheus_scrapes_it(
-    service: RunningService, prometheus: Prometheus
+    service: RunningService, prometheus: Prometheus, ended_job: str
 ) -> None:
-    ended, running = an_ended_job(service), service.submit(**JOB)  # cancelled below
+    running = service.submit(**JOB)  # cancelled below
     key = service.layout.api_key.read_text().strip()
     with chromium() as browser, visiting(browser, service.url) as visit:
         page = visit(f"/jobs/{running}", signed_in=False, allowed="401")
@@ -64,18 +63,8 @@ def test_a_job_is_followed_scaled_compared_and_cancelled_in_a_browser_while_prom
         it_scales(page, service, running)
         assert page.evaluate("window.neverLoadedAgain") is True
         every_question_is_answered(prometheus, running)
-        it_compares(visit(f"/compare?jobs={ended}", signed_in=False), service, key, ended, running)
+        it_compares(visit(f"/compare?jobs={ended_job}", signed_in=False), service, key, ended_job, running)
         it_cancels(page, service, running)
-
-
-def an_ended_job(service: RunningService) -> str:
-    """One that another test of this session left, or a short one of our own."""
-    for job in service.client.fine_tuning.jobs.list():
-        if job.status in ("succeeded", "cancelled") and service.view(job.id)["step"] >= 6:
-            return job.id
-    job_id = service.submit(learner={**SMALL, "steps": 6})
-    service.wait_for(job_id, lambda view: view["status"] == "succeeded", 180)
-    return job_id
 
 
 def it_follows(page: Page) -> None:
@@ -83,8 +72,7 @@ def it_follows(page: Page) -> None:
     page.wait_for_function("document.querySelector('[data-panel=reward] canvas') !== null")
     then, points = step(page), drawn(page, "ess")
     expect_step(page, then + 5)
-    page.wait_for_timeout(500)
-    assert drawn(page, "ess") > points
+    comes(page, lambda: drawn(page, "ess"), lambda now: now > points)
     expect(page.locator('[data-panel="events"]').first).to_contain_text("Step ")
 
 
@@ -142,11 +130,8 @@ def it_compares(page: Page, service: RunningService, key: str, ended: str, runni
     page.keyboard.press("Escape")
     rows = page.locator("table tbody tr")
     expect(rows).to_have_count(2)
-    page.wait_for_timeout(500)
-    both = curves(page, "kl")
-    assert len(both) == 2 and min(both) >= 6, "both jobs' curves"
-    page.wait_for_timeout(5000)
-    assert curves(page, "kl") != both, "the running job's curve is drawn anew here too"
+    both = comes(page, lambda: curves(page, "kl"), lambda found: len(found) == 2 and min(found) >= ENDED_STEPS)
+    comes(page, lambda: curves(page, "kl"), lambda found: found != both)  # the running job's is drawn anew here too
 
 
 def it_cancels(page: Page, service: RunningService, job_id: str) -> None:
