@@ -10,14 +10,13 @@ from typing import Any
 from services.disk.files import append_line
 from services.disk.layout import Layout
 from services.job.guard import GuardAction, GuardSpec
+from services.job.objective import DEFAULT_GATE, objective_config
 from services.job.spec import (
-    DEFAULT_GATE,
     EvaluationSpec,
     JobSpec,
     LearnerSpec,
     RewardSpec,
     RolloutSpec,
-    objective_config,
 )
 from services.learner.reports.samples import write_gate_curve
 from services.store import keys
