@@ -18,8 +18,9 @@ from torch import Tensor
 
 from services.controller.issuing.capacity import capacity, paced
 from services.job.spec import JobSpec, derived_seed
+from services.records.worker import WorkerRecord
 from services.store.client import Client
-from services.store.job.registry import Registry, WorkerRecord
+from services.store.job.registry import Registry
 from services.trajectories import streams
 from services.trajectories.codec import SCHEMA_VERSION, decode_group, encode, ints, read_ints
 from services.trajectories.entries import PROMPTS, SCORED, TRAJECTORIES, Entry

@@ -22,6 +22,7 @@ from services.drift.findings import Surroundings
 from services.job.spec import ExtensionSpec, JobSpec
 from services.journal.journal import Journal
 from services.learner.loop import Learner
+from services.records.step import StepRecord
 from services.store.client import Client, connect
 from services.store.job.events import Events
 from services.store.job.jobs import JobRecord, Jobs
@@ -94,7 +95,7 @@ class Outcome:
     """"finished", "drained", or the error that ended it."""
     curve: list[tuple[int, float]]
     """(step, held-out reward) in the order in which it was measured."""
-    records: list[dict[str, Any]]
+    records: list[StepRecord]
     events: list[str]
     """Warnings and errors."""
     trained_of_stale: int
@@ -194,13 +195,13 @@ def newest_version(group: Group) -> int:
     return max(span.version for trajectory in group.trajectories for span in trajectory.version_spans)
 
 
-def named(spec: JobSpec, records: list[dict[str, Any]], canary_failures: int = 0) -> dict[str, int]:
+def named(spec: JobSpec, records: list[StepRecord], canary_failures: int = 0) -> dict[str, int]:
     """Every finding that an explanation would have shown in the course of the job, with its first step."""
     found: dict[str, int] = {}
     for end in range(1, len(records) + 1):
         around = Surroundings(canary_failures=canary_failures if end == len(records) else 0)
         for finding in explain(spec, records[:end], around):
-            found.setdefault(finding.name, records[end - 1]["step"])
+            found.setdefault(finding.name, records[end - 1].step)
     return found
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from benchmarks.drift_study.job import LEARNING_RATE, Outcome, Run, play, workplace
 from benchmarks.gate_study.starter import starter
+from services.records.step import StepRecord
 from testbed.engines import Fault
 
 SEEDS = (1, 2, 3)
@@ -114,8 +115,8 @@ def result_of(outcome: Outcome) -> Result:
     }
 
 
-def series_of(record: dict[str, Any]) -> dict[str, Any]:
+def series_of(record: StepRecord) -> dict[str, Any]:
     """The figures of a step that are drawn."""
-    drift = {name: record["drift"].get(name) for name in FIGURES}
-    plain = {name: record.get(name) for name in ("step", "reward_mean", "learning_rate", "staleness_mean")}
-    return {**plain, **drift, "source": (record["drift"].get("mismatch") or {}).get("source")}
+    drift = {name: getattr(record.drift, name) for name in FIGURES}
+    plain = {name: getattr(record, name) for name in ("step", "reward_mean", "learning_rate", "staleness_mean")}
+    return {**plain, **drift, "source": record.drift.mismatch.source if record.drift.mismatch else None}

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from deploy.monitoring.promql import GPU, RAY, VLLM
 from services.observability.metrics import METRICS, Metric
+from services.records.figure import path_of
 
 HEAD = """# Metrics
 
@@ -54,7 +55,7 @@ def document() -> str:
 def _row(metric: Metric) -> Sequence[str]:
     labels = ", ".join(f"`{label}`" for label in metric.labels)
     buckets = f"; buckets {', '.join(f'{edge:g}' for edge in metric.buckets)}" if metric.buckets else ""
-    figure = f"; `{metric.figure}` of the step record" if metric.figure else ""
+    figure = f"; `{path_of(metric.figure)}` of the step record" if metric.figure else ""
     return f"`{metric.name}`", metric.kind, labels, f"{metric.help}{buckets}{figure}"
 
 

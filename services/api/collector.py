@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from importlib.metadata import version
-from typing import Any, get_args
 
 import structlog
 from prometheus_client import CollectorRegistry, Histogram
@@ -25,11 +24,11 @@ from services.observability.metrics import (
     METRICS,
     RATIO_BUCKETS,
     Metric,
-    look_up,
 )
+from services.records.step import StepRecord
+from services.records.worker import WORKER_KINDS, WORKER_STATES
 from services.store.client import StoreError
 from services.store.job.jobs import JobRecord
-from services.store.job.registry import WorkerKind, WorkerState
 from services.store.job.transitions import ENDED, Status
 from services.trajectories.entries import EVAL_PROMPTS, EVAL_TRAJECTORIES, PROMPTS, SCORED, TRAJECTORIES
 from services.trajectories.outcomes import DropReason
@@ -39,8 +38,6 @@ log = structlog.get_logger()
 
 VERSION = version("sspo")
 SHOWN_AFTER_END_SECONDS = 900.0
-WORKER_STATES = get_args(WorkerState)
-WORKER_KINDS = get_args(WorkerKind)
 HANDED_ON = (PROMPTS, TRAJECTORIES, EVAL_PROMPTS, EVAL_TRAJECTORIES)
 """Streams whose entries workers hold under a lease."""
 AGEING = {
@@ -48,7 +45,6 @@ AGEING = {
     "sspo_staleness_queued_steps_max": (SCORED,),
 }
 BY_NAME = {metric.name: metric for metric in METRICS}
-STEP_FIGURES = tuple(metric for metric in METRICS if metric.source == "step" and metric.labels == ("job_id",))
 EDGES = (*(f"{edge:g}" for edge in RATIO_BUCKETS), "+Inf")
 
 Sample = tuple[str, tuple[str, ...], float]
@@ -125,8 +121,10 @@ class JobCollector(Collector):
                 yield "sspo_finding", (finding.name,), 1.0
         checkpoints = self._service.checkpoints.list(record.id)
         if checkpoints:
-            yield "sspo_checkpoint_step", (), checkpoints[-1]["step"]
-        yield from _step_samples(self._service.steps.latest(record.id) or {})
+            yield "sspo_checkpoint_step", (), checkpoints[-1].step
+        latest = self._service.steps.latest(record.id)
+        if latest is not None:
+            yield from _step_samples(latest)
 
     def _ledger(self, job_id: str) -> Iterator[Sample]:
         ledger = self._service.ledger.snapshot(job_id)
@@ -176,20 +174,23 @@ class JobCollector(Collector):
             yield "sspo_worker_policy_version_min", (), min(versions)
 
 
-def _step_samples(record: dict[str, Any]) -> Iterator[Sample]:
-    for metric in STEP_FIGURES:
-        value = look_up(record, metric.figure)
-        if isinstance(value, int | float):
+def _step_samples(record: StepRecord) -> Iterator[Sample]:
+    """What the table reads of a step; nothing where the step does not say it."""
+    for metric in METRICS:
+        if metric.figure is None:
+            continue
+        value = metric.figure(record)
+        if isinstance(value, Mapping):
+            for bucket, figures in value.items():
+                staleness, update = bucket.split("/")
+                shown = int(staleness) <= MAX_STALENESS_LABEL and int(update) <= MAX_UPDATE_LABEL
+                if shown and figures.kl_k3 is not None:
+                    yield metric.name, (staleness, update), figures.kl_k3
+        elif isinstance(value, Sequence):
+            for edge, count in zip(EDGES, value, strict=False):
+                yield metric.name, (edge,), count
+        elif value is not None:
             yield metric.name, (), value
-    for name in ("sspo_is_ratio_tokens", "sspo_seq_is_ratio_sequences"):
-        counts = look_up(record, BY_NAME[name].figure) or []
-        for edge, count in zip(EDGES, counts, strict=False):
-            yield name, (edge,), count
-    for bucket, figures in (look_up(record, BY_NAME["sspo_drift_bucket_kl_k3"].figure) or {}).items():
-        staleness, update = bucket.split("/")
-        shown = int(staleness) <= MAX_STALENESS_LABEL and int(update) <= MAX_UPDATE_LABEL
-        if shown and figures.get("kl_k3") is not None:
-            yield "sspo_drift_bucket_kl_k3", (staleness, update), figures["kl_k3"]
 
 
 def _family(metric: Metric) -> Family:

@@ -6,10 +6,11 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from services.records.outcomes import CheckpointRecord
+from services.records.worker import WorkerRecord
 from services.store.files import FileRecord
 from services.store.job.events import Event
 from services.store.job.jobs import JobRecord
-from services.store.job.registry import WorkerRecord
 from services.store.job.transitions import Status
 from services.trajectories.dead_letters import Letter
 from services.trajectories.ledger import LedgerSnapshot
@@ -73,17 +74,17 @@ def event_view(event: Event) -> dict[str, Any]:
     return {"object": "fine_tuning.job.event", **event.model_dump()}
 
 
-def checkpoint_view(record: JobRecord, checkpoint: dict[str, Any]) -> dict[str, Any]:
+def checkpoint_view(record: JobRecord, checkpoint: CheckpointRecord) -> dict[str, Any]:
     """A `fine_tuning.job.checkpoint` object; every figure of the record but its path and time is a metric."""
-    step = checkpoint["step"]
+    step = checkpoint.step
     return {
         "id": f"{checkpoint_prefix(record)}{step}",
         "object": "fine_tuning.job.checkpoint",
-        "created_at": checkpoint["created_at"],
+        "created_at": checkpoint.created_at,
         "fine_tuned_model_checkpoint": f"{record.model_name}:ckpt-step-{step}",
         "fine_tuning_job_id": record.id,
         "step_number": step,
-        "metrics": {name: value for name, value in checkpoint.items() if name not in ("path", "created_at")},
+        "metrics": {name: value for name, value in checkpoint.plain().items() if name not in ("path", "created_at")},
     }
 
 

@@ -10,12 +10,22 @@ from dataclasses import dataclass
 
 from services.disk.files import make_folder, replace_folder
 from services.disk.layout import Layout
+from services.records.figure import Figure, path_of
 from services.store.client import Client
 from services.store.files import Files
 from services.store.job.jobs import JobRecord
 from services.store.job.steps import Steps
 
-COLUMNS = ("step", "reward_mean", "loss", "grad_norm", "tokens", "staleness_mean", "seconds", "wait_seconds")
+COLUMNS: tuple[Figure, ...] = (
+    lambda s: s.step,
+    lambda s: s.reward_mean,
+    lambda s: s.loss,
+    lambda s: s.grad_norm,
+    lambda s: s.tokens,
+    lambda s: s.staleness_mean,
+    lambda s: s.seconds,
+    lambda s: s.wait_seconds,
+)
 
 
 @dataclass(frozen=True)
@@ -41,9 +51,9 @@ def register_results(client: Client, layout: Layout, record: JobRecord) -> Resul
     if record.result_files:
         return Results(name, record.result_files)
     table = io.StringIO()
-    writer = csv.DictWriter(table, COLUMNS, extrasaction="ignore")
-    writer.writeheader()
-    writer.writerows(Steps(client, layout).each(record.id))
+    writer = csv.writer(table)
+    writer.writerow(path_of(figure) for figure in COLUMNS)
+    writer.writerows([figure(step) for figure in COLUMNS] for step in Steps(client, layout).each(record.id))
     stored = Files(client, layout).create("step_metrics.csv", "fine-tune-results", [table.getvalue().encode()])
     return Results(name, [stored.id])
 

@@ -9,15 +9,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from services.drift import explain_drift, explain_engine, explain_flow
-from services.drift.findings import ORDER, Finding, Record, Surroundings
+from services.drift.findings import ORDER, Finding, Surroundings
 from services.job.spec import JobSpec
+from services.records.step import StepRecord
 
 RULES = (*explain_engine.RULES, *explain_drift.RULES, *explain_flow.RULES)
 WINDOW_STEPS = 8
 """Steps that are looked at together."""
 
 
-def explain(spec: JobSpec, records: Sequence[Record], surroundings: Surroundings | None = None) -> list[Finding]:
+def explain(spec: JobSpec, records: Sequence[StepRecord], surroundings: Surroundings | None = None) -> list[Finding]:
     """Findings on a job, the gravest first.
 
     Args:

@@ -5,18 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from services.drift import thresholds as at
-from services.drift.findings import Finding, Record, Rule, Surroundings, mean, weighted
+from services.drift.findings import Finding, Rule, Surroundings, mean, weighted
 from services.job.spec import JobSpec
+from services.records.step import StepRecord
 
 
-def by_bucket(window: Sequence[Record]) -> dict[tuple[int, int], float]:
+def by_bucket(window: Sequence[StepRecord]) -> dict[tuple[int, int], float]:
     """k3 by (staleness, update), over the window."""
     seen: dict[tuple[int, int], list[tuple[float, float | None]]] = {}
     for record in window:
-        for name, figures in record.get("drift", {}).get("buckets", {}).items():
-            staleness, update = name.split("/")
-            pair = (figures.get("tokens", 0.0), figures.get("kl_k3"))
-            seen.setdefault((int(staleness), int(update)), []).append(pair)
+        for staleness, update, figures in record.drift.by_bucket():
+            seen.setdefault((staleness, update), []).append((figures.tokens or 0.0, figures.kl_k3))
     return {bucket: value for bucket, pairs in sorted(seen.items()) if (value := weighted(pairs)) is not None}
 
 
@@ -35,12 +34,12 @@ def step_kl_k3(buckets: dict[tuple[int, int], float], engine: float) -> float | 
     return mean(stale)
 
 
-def learning_rate_too_high(spec: JobSpec, window: Sequence[Record], around: Surroundings) -> Finding | None:
+def learning_rate_too_high(spec: JobSpec, window: Sequence[StepRecord], around: Surroundings) -> Finding | None:
     """The policy moves too far, in a step or from step to step."""
     buckets = by_bucket(window)
-    engine = mean([record.get("drift", {}).get("mismatch_kl_k3") for record in window]) or 0.0
+    engine = mean([record.drift.mismatch_kl_k3 for record in window]) or 0.0
     in_step, per_step = update_kl_k3(buckets), step_kl_k3(buckets, engine)
-    rate = mean([record.get("learning_rate") for record in window])
+    rate = mean([record.learning_rate for record in window])
     evidence = {"kl_k3_per_update": in_step, "kl_k3_per_step_of_staleness": per_step, "learning_rate": rate}
     youngest = min((staleness for staleness, _ in buckets), default=0)
     noticed = max(at.WITHIN_STEP_KL_K3, buckets.get((0, 0), 0.0))  # where the engine differs more, it is the engine
@@ -59,11 +58,11 @@ def learning_rate_too_high(spec: JobSpec, window: Sequence[Record], around: Surr
     return Finding("learning_rate_too_high", "The learning rate is too high", text, "error", evidence)
 
 
-def old_samples(spec: JobSpec, window: Sequence[Record], around: Surroundings) -> Finding | None:
+def old_samples(spec: JobSpec, window: Sequence[StepRecord], around: Surroundings) -> Finding | None:
     """Drift that comes from staleness: because engines get weights late, or because groups wait."""
-    total = mean([record.get("drift", {}).get("kl_k3") for record in window])
-    staleness = mean([record.get("staleness_mean") for record in window])
-    lag = mean([record.get("weights_lag_mean") for record in window]) or 0.0
+    total = mean([record.drift.kl_k3 for record in window])
+    staleness = mean([record.staleness_mean for record in window])
+    lag = mean([record.weights_lag_mean for record in window]) or 0.0
     if staleness is None or total is None or total < at.NOTICED_KL_K3:
         return None
     evidence = {"staleness_mean": staleness, "weights_lag_mean": lag, "kl_k3": total}

@@ -7,17 +7,19 @@ surprising as the policy's entropy says, which holds for whoever samples from th
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
 
 from services.drift import thresholds as at
-from services.drift.findings import Finding, Record, Rule, Severity, Surroundings, mean, percent, weighted
+from services.drift.findings import Evidence, Finding, Rule, Severity, Surroundings, mean, percent, weighted
 from services.job import guard
 from services.job.spec import JobSpec
+from services.records.drift import Mismatch
+from services.records.step import StepRecord
 
 
 @dataclass(frozen=True)
-class Mismatch:
+class EngineMismatch:
     """The engine mismatch of a window, all its measurements together."""
 
     tokens: float
@@ -47,42 +49,41 @@ class Mismatch:
         return noticed and abs(self.excess) >= at.SURPRISE_ERRORS * self.excess_error
 
     def evidence(self) -> dict[str, float]:
-        names = ("tokens", "kl_k1", "kl_k3", "ratio_max", "slope", "correlation", "excess", "excess_error")
-        values = {f"mismatch_{name}": getattr(self, name) for name in names}
-        return {name: value for name, value in values.items() if math.isfinite(value)}
+        """The figures that are finite."""
+        return {f"mismatch_{name}": value for name, value in asdict(self).items() if math.isfinite(value)}
 
 
-def mismatch_of(window: Sequence[Record]) -> Mismatch | None:
+def mismatch_of(window: Sequence[StepRecord]) -> EngineMismatch | None:
     """Of all measurements in a window; None without any."""
-    found = [one for record in window if (one := record.get("drift", {}).get("mismatch")) and one.get("tokens")]
-    distinct = list({(one.get("source"), one.get("step", index)): one for index, one in enumerate(found)}.values())
-    if not distinct:
+    found = [one for record in window if (one := record.drift.mismatch) is not None and one.tokens]
+    places = [(one.source, index if one.step is None else one.step) for index, one in enumerate(found)]
+    measured = [(one.tokens or 0.0, one) for one in dict(zip(places, found, strict=True)).values()]
+    if not measured:
         return None
 
-    def over(name: str, missing: float = 0.0) -> float:
-        value = weighted([(one["tokens"], one.get(name)) for one in distinct])
-        return missing if value is None else value
+    def over(figure: Callable[[Mismatch], float | None]) -> float:
+        return weighted([(tokens, figure(one)) for tokens, one in measured]) or 0.0
 
-    tokens = sum(one["tokens"] for one in distinct)
-    squares = sum((one["tokens"] * (one.get("surprise_excess_error") or 0.0)) ** 2 for one in distinct)
-    return Mismatch(
+    tokens = sum(tokens for tokens, _ in measured)
+    squares = sum((tokens * (one.surprise_excess_error or 0.0)) ** 2 for tokens, one in measured)
+    return EngineMismatch(
         tokens=tokens,
-        kl_k1=over("kl_k1"),
-        kl_k3=over("kl_k3"),
-        ratio_max=max(one.get("ratio_max") or math.inf for one in distinct),
-        excess=over("surprise_excess"),
+        kl_k1=over(lambda one: one.kl_k1),
+        kl_k3=over(lambda one: one.kl_k3),
+        ratio_max=max(one.ratio_max or math.inf for _, one in measured),
+        excess=over(lambda one: one.surprise_excess),
         excess_error=math.sqrt(squares) / tokens,
-        slope=over("surprise_slope"),
-        correlation=over("surprise_correlation"),
+        slope=over(lambda one: one.surprise_slope),
+        correlation=over(lambda one: one.surprise_correlation),
     )
 
 
-def stale_engine(spec: JobSpec, window: Sequence[Record], around: Surroundings) -> Finding | None:
+def stale_engine(spec: JobSpec, window: Sequence[StepRecord], around: Surroundings) -> Finding | None:
     """An engine without the weights that it should have."""
     rollouts = [worker for worker in around.workers if worker.kind == "rollout" and worker.state == "ready"]
     tolerated = max(at.BEHIND_VERSIONS, at.BEHIND_SECONDS * _steps_per_second(window))
     behind = [one.id for one in rollouts if one.policy_version < around.policy_version - tolerated]
-    evidence = {"canary_failures": around.canary_failures, "workers_behind": behind}
+    evidence: Evidence = {"canary_failures": around.canary_failures, "workers_behind": behind}
     if around.canary_failures and around.canary_quiet_seconds < at.CANARY_SECONDS:
         text = (
             f"{around.canary_failures} times an engine did not answer its canary as the weights it was given must: it "
@@ -97,12 +98,12 @@ def stale_engine(spec: JobSpec, window: Sequence[Record], around: Surroundings) 
     return None
 
 
-def _steps_per_second(window: Sequence[Record]) -> float:
-    times = [record["time"] for record in window if record.get("time") is not None]
+def _steps_per_second(window: Sequence[StepRecord]) -> float:
+    times = [record.time for record in window if record.time is not None]
     return (len(times) - 1) / max(times[-1] - times[0], 1e-3) if len(times) > 1 else 0.0
 
 
-def engine_sampling(spec: JobSpec, window: Sequence[Record], around: Surroundings) -> Finding | None:
+def engine_sampling(spec: JobSpec, window: Sequence[StepRecord], around: Surroundings) -> Finding | None:
     """An engine that samples from another distribution than the job asks for."""
     found = mismatch_of(window)
     if found is None:
@@ -134,7 +135,7 @@ def engine_sampling(spec: JobSpec, window: Sequence[Record], around: Surrounding
             f"yet the log-probs that came with them do not say so. That is {likely} whose log-probs are the raw "
             "model's: have the engine return those of the distribution that it samples from."
         )
-        selected = spec.learner.drop_uninformative_groups or any(record.get("staleness_max") for record in window)
+        selected = spec.learner.drop_uninformative_groups or any(record.staleness_max for record in window)
         if selected:
             text += (
                 " Or it is what was selected: groups that ended within one version, short ones, or those with unequal "
@@ -145,7 +146,7 @@ def engine_sampling(spec: JobSpec, window: Sequence[Record], around: Surrounding
     return None
 
 
-def engine_numerics(spec: JobSpec, window: Sequence[Record], around: Surroundings) -> Finding | None:
+def engine_numerics(spec: JobSpec, window: Sequence[StepRecord], around: Surroundings) -> Finding | None:
     """An engine that computes the same with other numbers, and how much of the deviation that is."""
     found = mismatch_of(window)
     if not window:
@@ -158,7 +159,7 @@ def engine_numerics(spec: JobSpec, window: Sequence[Record], around: Surrounding
         return Finding("mismatch_unknown", "The engine mismatch is unknown", text, "info")
     if found.kl_k3 < at.MISMATCH_NAMED_KL_K3 or found.is_truncated or found.is_tempered or found.is_surprising:
         return None
-    share = mean([record.get("drift", {}).get("drift_share") for record in window])
+    share = mean([record.drift.drift_share for record in window])
     engine = 1.0 - share if share is not None else 0.0
     cure = (
         "engine and learner compute in float32, so it is their kernels: compare the engine's model code"

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
 
 from services.job.spec import JobSpec
-from services.store.job.registry import WorkerRecord
+from services.records.step import StepRecord
+from services.records.worker import WorkerRecord
 
 Severity = Literal["info", "warn", "error"]
 ORDER: dict[Severity, int] = {"error": 0, "warn": 1, "info": 2}
-Record = Mapping[str, Any]
-"""A step record."""
+Evidence = Mapping[str, float | str | Sequence[str] | Mapping[str, int] | None]
+"""Name → figure, words, names, or counts by name."""
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,7 @@ class Finding:
     text: str
     """What it means and what to do about it."""
     severity: Severity
-    evidence: Mapping[str, Any] = field(default_factory=dict)
+    evidence: Evidence = field(default_factory=dict)
     """The figures that it follows from."""
 
 
@@ -52,7 +53,7 @@ class Surroundings:
     workers: Sequence[WorkerRecord] = ()
 
 
-Rule = Callable[[JobSpec, Sequence[Record], Surroundings], Finding | None]
+Rule = Callable[[JobSpec, Sequence[StepRecord], Surroundings], Finding | None]
 
 
 def mean(values: Sequence[float | None]) -> float | None:

@@ -11,11 +11,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
 from services.job.guard import LOW_IS_BAD, GuardAction, GuardFigure, GuardSpec
+from services.records.step import GuardView, StepFigures
 
 LOWEST_FACTOR = 1 / 64
 """Below this share of the job's learning rate it is not lowered any more."""
@@ -41,10 +41,19 @@ class Figures(BaseModel):
     staleness_max: float | None = None
 
     @classmethod
-    def of(cls, step: int, record: Mapping[str, Any]) -> Figures:
+    def of(cls, step: int, said: StepFigures) -> Figures:
         """From a step's figures or its record."""
-        values = {**record.get("drift", {}), **record}
-        return cls(step=step, **{name: values.get(name) for name in cls.model_fields if name != "step"})
+        drift = said.drift
+        return cls(
+            step=step,
+            ess_token=drift.ess_token,
+            ess_sequence=drift.ess_sequence,
+            outside_band_ratio=drift.outside_band_ratio,
+            kl_k3=drift.kl_k3,
+            mismatch_kl_k3=drift.mismatch_kl_k3,
+            reward_mean=said.reward_mean,
+            staleness_max=said.staleness_max,
+        )
 
 
 class GuardState(BaseModel):
@@ -91,14 +100,14 @@ class Decision:
     healthy: bool = True
     """No step of the window is beyond a limit by which an alarm would end."""
 
-    def view(self) -> dict[str, Any]:
+    def view(self) -> GuardView:
         """What a step record says of it."""
-        return {
-            "level": self.state.level,
-            "actions": [self.action] if self.action else [],
-            "reasons": [str(reason) for reason in self.reasons],
-            "learning_rate_factor": self.state.learning_rate_factor,
-        }
+        return GuardView(
+            level=self.state.level,
+            actions=(self.action,) if self.action else (),
+            reasons=tuple(str(reason) for reason in self.reasons),
+            learning_rate_factor=self.state.learning_rate_factor,
+        )
 
 
 def decide(window: Sequence[Figures], state: GuardState, spec: GuardSpec) -> Decision:
@@ -221,16 +230,16 @@ def _after(action: GuardAction | None, level: int, state: GuardState, spec: Guar
         return state.model_copy(update={"level": level})
     if action == "rollback":  # until it is done nothing has changed, so that one that was cut off is decided again
         return state.model_copy(update={"level": level})
-    changes: dict[str, Any] = {"level": level, "waited_steps": 0}
+    after = state.model_copy(update={"level": level, "waited_steps": 0})
     if action == "throttle":
-        changes["throttled"] = True
-    elif action == "lower_lr":
-        changes["learning_rate_factor"] = _lower(state, spec)
-    elif action == "sync":
-        changes["syncing"] = True
-    elif action == "pause":  # whoever resumes the job has looked at it: it begins at the bottom again
-        changes |= {"level": 0, "alarms": (), "throttled": False, "rollbacks": 0}
-    return state.model_copy(update=changes)
+        return after.model_copy(update={"throttled": True})
+    if action == "lower_lr":
+        return after.model_copy(update={"learning_rate_factor": _lower(state, spec)})
+    if action == "sync":
+        return after.model_copy(update={"syncing": True})
+    if action == "pause":  # whoever resumes the job has looked at it: it begins at the bottom again
+        return after.model_copy(update={"level": 0, "alarms": (), "throttled": False, "rollbacks": 0})
+    return after
 
 
 def _lower(state: GuardState, spec: GuardSpec) -> float:

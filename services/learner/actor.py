@@ -17,9 +17,10 @@ from services.journal.errors import SequenceTaken
 from services.learner.errors import FATAL, LearnerStalled
 from services.learner.loop import Learner
 from services.observability import exporter, logs
+from services.records.worker import WorkerDetail, WorkerRecord
 from services.settings.processes import FolderSettings
 from services.store.client import StoreError, connect
-from services.store.job.registry import Registry, WorkerRecord
+from services.store.job.registry import Registry
 from services.trajectories.outcomes import Fenced
 
 log = structlog.get_logger()
@@ -88,7 +89,7 @@ class LearnerActor:
                 node=socket.gethostname(),
                 pid=os.getpid(),
                 heartbeat=time.time(),
-                detail={"phase": self._learner.phase, "metrics_address": self._metrics_address},
+                detail=WorkerDetail(phase=self._learner.phase, metrics_address=self._metrics_address),
             )
             try:
                 registry.put(self._spec.job_id, record)

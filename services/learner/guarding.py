@@ -31,6 +31,7 @@ from services.learner.errors import CheckpointDamaged
 from services.learner.model.training import settings_of
 from services.learner.recovery import checkpoint
 from services.learner.recovery.books import Books
+from services.records.step import StepFigures
 from services.store.client import Client
 from services.store.job.events import Events
 from services.store.job.jobs import Jobs
@@ -90,7 +91,7 @@ class Guarding:
         """What the next record says: the settings in effect, and what the guard knows."""
         return settings_of(in_effect(self._spec, self.watch.state)) | self._own()
 
-    def recall(self, books: Books, said_of: Callable[[int], Mapping[str, Any] | None]) -> bool:
+    def recall(self, books: Books, said_of: Callable[[int], StepFigures | None]) -> bool:
         """Know what the learner before knew: from the newest record that says it, and from its step if that counts.
 
         Answers whether it died before it could ask for a pause.
@@ -113,7 +114,7 @@ class Guarding:
         self.announce()
         return cut_off
 
-    def take_up(self, settings: Mapping[str, Any], step: int, figures: Mapping[str, Any]) -> Decision:
+    def take_up(self, settings: Mapping[str, Any], step: int, figures: StepFigures) -> Decision:
         """Decide once more after a step whose record has these settings.
 
         Nothing is done a second time: a rollback that was cut off is decided again after the next step, and a pause is
@@ -122,7 +123,7 @@ class Guarding:
         self.watch = Watch.of(settings)
         return self._advance(step, figures)
 
-    def look(self, step: int, figures: Mapping[str, Any]) -> Decision:
+    def look(self, step: int, figures: StepFigures) -> Decision:
         """Decide after a step was trained."""
         decision = self._advance(step, figures)
         self._tell(step, decision)
@@ -165,7 +166,7 @@ class Guarding:
     def _own(self) -> dict[str, Any]:
         return {"guard": self.watch.model_dump()} if self.on else {}
 
-    def _advance(self, step: int, figures: Mapping[str, Any]) -> Decision:
+    def _advance(self, step: int, figures: StepFigures) -> Decision:
         guard, learner = self._spec.guard, self._spec.learner
         if not self.on:
             return Decision(self.watch.state)
@@ -180,10 +181,10 @@ class Guarding:
     def _tell(self, step: int, decision: Decision) -> None:
         if decision.action is not None:
             because = "; ".join(str(reason) for reason in decision.reasons)
-            said = {"action": decision.action, **decision.view()}
+            said = {"action": decision.action, **decision.view().plain()}
             self._say(f"Guard, step {step + 1}: {decision.action}, because {because}", said)
         elif decision.calmed:
-            self._say(f"Guard, step {step + 1}: the alarm is over", decision.view(), level="info")
+            self._say(f"Guard, step {step + 1}: the alarm is over", decision.view().plain(), level="info")
 
     def _say(self, text: str, data: dict[str, Any], *, level: Any = "warn") -> None:
         self._events.add(self._spec.job_id, text, level=level, data={"guard": data})

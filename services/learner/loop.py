@@ -39,8 +39,10 @@ from services.learner.recovery.checkpoint_writer import CheckpointWriter
 from services.learner.recovery.restore import counts_in, cut_draft, restore
 from services.learner.recovery.retention import Retention
 from services.learner.reports.reporting import Reporter
-from services.learner.reports.samples import Samples, write_gate_curve
+from services.learner.reports.samples import Samples, gate_curve
+from services.records.step import StepFigures
 from services.store.client import Client
+from services.store.job.looks import write_gate
 from services.trajectories.codec import decode_group
 from services.trajectories.progress import Progress
 from sspo_proto.trajectory_pb2 import Group
@@ -138,7 +140,7 @@ class Learner:
         )
         self._probe = MismatchProbe(self._spec, self._training.policy)
         self._samples = Samples(self._folder.samples, self._layout.model(self._spec.model))
-        write_gate_curve(self._spec, self._folder.gate)
+        write_gate(self._folder, gate_curve(self._spec))
         self._restore()
         self._publish()
         if self.step == 0 and self._guarding.may_roll_back:
@@ -220,7 +222,7 @@ class Learner:
         }
         drift = self._probe.complete(figures["drift"], groups, header.step)
         figures = {**figures, **times, "drift": drift, "epoch": self._journal.epoch, "policy_version": self.version}
-        decision = self._guarding.look(header.step, figures)
+        decision = self._guarding.look(header.step, StepFigures.model_validate(figures))
         figures["guard"] = decision.view()
         self._journal.check_epoch()  # one that was replaced while it hung says nothing of steps any more
         self._reporter.step(header, figures, tokens=self._training.trainer.state.trained_tokens, replayed=False)
@@ -251,7 +253,9 @@ class Learner:
         started = time.time()
         before = result.read(self._journal.result_path(header.sequence))
         figures = self._train(header, [decode_group(payload) for payload in record.payloads])
-        figures["guard"] = self._guarding.take_up(header.settings, header.step, figures).view()
+        figures["guard"] = self._guarding.take_up(
+            header.settings, header.step, StepFigures.model_validate(figures)
+        ).view()
         after = result.read(self._journal.result_path(header.sequence))
         if before is not None and after is not None and (differing := result.differing(before, after)):
             log.warning("replay_differs", step=header.step, fields=differing)

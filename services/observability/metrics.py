@@ -8,15 +8,19 @@ API from Redis, so that they outlive a dead learner; workers export only what is
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
+from services.records.ratios import RatioFigures
+from services.records.step import StepRecord
+from services.records.worker import WorkerKind
 from sspo_core.diagnostics.figures import RATIO_BUCKETS as RATIO_BUCKETS
 
 Kind = Literal["gauge", "counter", "histogram"]
 Source = Literal["api", "job", "step", "worker"]
-Worker = Literal["rollout", "reward", "learner"]
+StepValue = Callable[[StepRecord], float | Sequence[float] | Mapping[str, RatioFigures] | None]
+"""Reads a figure of a step record: a number, counts by ratio bucket, or figures by "STALENESS/UPDATE"."""
 
 STALENESS_BUCKETS = (0.0, 1.0, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 16.0, 32.0)
 """Upper edges, in steps."""
@@ -32,7 +36,7 @@ class Metric:
     """One metric.
 
     `source` says who fills it: "api" is the API process itself, "job" the job's state in Redis, "step" the latest step
-    record, where `figure` is the dotted path, "worker" the exporter of a worker of kind `worker`.
+    record, of which `figure` reads it, "worker" the exporter of a worker of kind `worker`.
     """
 
     name: str
@@ -40,8 +44,8 @@ class Metric:
     help: str
     source: Source
     labels: tuple[str, ...] = ()
-    figure: str = ""
-    worker: Worker | None = None
+    figure: StepValue | None = None
+    worker: WorkerKind | None = None
     buckets: tuple[float, ...] = ()
     """Upper edges of a worker's histogram."""
 
@@ -53,15 +57,15 @@ def _job(name: str, kind: Kind, help: str, *labels: str) -> Metric:
     return Metric(name, kind, help, "job", (*JOB, *labels))
 
 
-def _step(name: str, figure: str, help: str, *labels: str) -> Metric:
+def _step(name: str, figure: StepValue, help: str, *labels: str) -> Metric:
     return Metric(name, "gauge", f"{help} (latest step)", "step", (*JOB, *labels), figure)
 
 
-def _counter(worker: Worker, name: str, help: str, *labels: str) -> Metric:
+def _counter(worker: WorkerKind, name: str, help: str, *labels: str) -> Metric:
     return Metric(name, "counter", help, "worker", labels, worker=worker)
 
 
-def _histogram(worker: Worker, name: str, buckets: tuple[float, ...], help: str, *labels: str) -> Metric:
+def _histogram(worker: WorkerKind, name: str, buckets: tuple[float, ...], help: str, *labels: str) -> Metric:
     return Metric(name, "histogram", help, "worker", labels, worker=worker, buckets=buckets)
 
 
@@ -105,71 +109,110 @@ METRICS: tuple[Metric, ...] = (
     _job("sspo_finding", "gauge", "1 for each warning or error that an explanation of the job has now", "finding"),
     _job("sspo_checkpoint_step", "gauge", "Steps in the newest checkpoint"),
     # Step
-    _step("sspo_learner_step_seconds", "seconds", "Seconds from batch to record"),
-    _step("sspo_learner_last_step_timestamp_seconds", "time", "When the step was committed"),
-    _step("sspo_learner_loss", "loss", "Loss, mean over updates"),
-    _step("sspo_grad_norm", "grad_norm", "Gradient norm before clipping, mean over updates"),
-    _step("sspo_learning_rate", "learning_rate", "Learning rate"),
-    _step("sspo_skipped_updates", "skipped_updates_total", "Updates skipped so far for non-finite values"),
-    _step("sspo_completion_tokens_mean", "completion_tokens_mean", "Tokens a completion"),
-    _step("sspo_reward_mean", "reward_mean", "Mean reward"),
-    _step("sspo_reward_std", "reward_std", "Standard deviation of rewards"),
+    _step("sspo_learner_step_seconds", lambda s: s.seconds, "Seconds from batch to record"),
+    _step("sspo_learner_last_step_timestamp_seconds", lambda s: s.time, "When the step was committed"),
+    _step("sspo_learner_loss", lambda s: s.loss, "Loss, mean over updates"),
+    _step("sspo_grad_norm", lambda s: s.grad_norm, "Gradient norm before clipping, mean over updates"),
+    _step("sspo_learning_rate", lambda s: s.learning_rate, "Learning rate"),
+    _step("sspo_skipped_updates", lambda s: s.skipped_updates_total, "Updates skipped so far for non-finite values"),
+    _step("sspo_completion_tokens_mean", lambda s: s.completion_tokens_mean, "Tokens a completion"),
+    _step("sspo_reward_mean", lambda s: s.reward_mean, "Mean reward"),
+    _step("sspo_reward_std", lambda s: s.reward_std, "Standard deviation of rewards"),
     _step(
-        "sspo_reward_zero_variance_groups_ratio", "reward_zero_variance_groups_ratio", "Groups whose rewards are equal"
+        "sspo_reward_zero_variance_groups_ratio",
+        lambda s: s.reward_zero_variance_groups_ratio,
+        "Groups whose rewards are equal",
     ),
-    _step("sspo_staleness_steps_mean", "staleness_mean", "Mean staleness of trained trajectories"),
-    _step("sspo_staleness_steps_max", "staleness_max", "Largest staleness of trained trajectories"),
-    _step("sspo_is_ratio_mean", "drift.ratio_mean", "Token ratio, mean"),
-    _step("sspo_is_ratio_std", "drift.ratio_std", "Token ratio, standard deviation"),
-    _step("sspo_is_ratio_min", "drift.ratio_min", "Token ratio, smallest"),
-    _step("sspo_is_ratio_max", "drift.ratio_max", "Token ratio, largest"),
-    _step("sspo_is_log_ratio_abs_p50", "drift.log_ratio_abs_p50", "Absolute log ratio, median"),
-    _step("sspo_is_log_ratio_abs_p99", "drift.log_ratio_abs_p99", "Absolute log ratio, 99th percentile"),
-    _step("sspo_is_log_ratio_abs_max", "drift.log_ratio_abs_max", "Absolute log ratio, largest"),
-    _step("sspo_is_tokens_outside_band_ratio", "drift.outside_band_ratio", "Tokens with a ratio outside 0.9..1.1"),
-    _step("sspo_is_effective_sample_size_ratio", "drift.ess_token", "Effective sample size of token ratios"),
-    _step("sspo_seq_is_effective_sample_size_ratio", "drift.ess_sequence", "Effective sample size of sequence ratios"),
-    _step("sspo_seq_is_ratio_mean", "drift.sequence_ratio_mean", "Sequence ratio (geometric mean), mean"),
-    _step("sspo_seq_is_ratio_min", "drift.sequence_ratio_min", "Sequence ratio, smallest"),
-    _step("sspo_seq_is_ratio_max", "drift.sequence_ratio_max", "Sequence ratio, largest"),
-    _step("sspo_kl_behaviour_k1", "drift.kl_k1", "KL(behaviour, policy), estimator k1"),
-    _step("sspo_kl_behaviour_k3", "drift.kl_k3", "KL(behaviour, policy), estimator k3"),
-    _step("sspo_chi2_token", "drift.chi2_token", "Chi-squared of token ratios"),
-    _step("sspo_chi2_seq", "drift.chi2_sequence", "Chi-squared of whole-sequence ratios"),
-    _step("sspo_gate_mean", "drift.gate_mean", "Gate value, mean"),
-    _step("sspo_gate_weight_mean", "drift.gate_weight_mean", "Weight of a token's gradient against REINFORCE, mean"),
+    _step("sspo_staleness_steps_mean", lambda s: s.staleness_mean, "Mean staleness of trained trajectories"),
+    _step("sspo_staleness_steps_max", lambda s: s.staleness_max, "Largest staleness of trained trajectories"),
+    _step("sspo_is_ratio_mean", lambda s: s.drift.ratio_mean, "Token ratio, mean"),
+    _step("sspo_is_ratio_std", lambda s: s.drift.ratio_std, "Token ratio, standard deviation"),
+    _step("sspo_is_ratio_min", lambda s: s.drift.ratio_min, "Token ratio, smallest"),
+    _step("sspo_is_ratio_max", lambda s: s.drift.ratio_max, "Token ratio, largest"),
+    _step("sspo_is_log_ratio_abs_p50", lambda s: s.drift.log_ratio_abs_p50, "Absolute log ratio, median"),
+    _step("sspo_is_log_ratio_abs_p99", lambda s: s.drift.log_ratio_abs_p99, "Absolute log ratio, 99th percentile"),
+    _step("sspo_is_log_ratio_abs_max", lambda s: s.drift.log_ratio_abs_max, "Absolute log ratio, largest"),
+    _step(
+        "sspo_is_tokens_outside_band_ratio",
+        lambda s: s.drift.outside_band_ratio,
+        "Tokens with a ratio outside 0.9..1.1",
+    ),
+    _step("sspo_is_effective_sample_size_ratio", lambda s: s.drift.ess_token, "Effective sample size of token ratios"),
+    _step(
+        "sspo_seq_is_effective_sample_size_ratio",
+        lambda s: s.drift.ess_sequence,
+        "Effective sample size of sequence ratios",
+    ),
+    _step("sspo_seq_is_ratio_mean", lambda s: s.drift.sequence_ratio_mean, "Sequence ratio (geometric mean), mean"),
+    _step("sspo_seq_is_ratio_min", lambda s: s.drift.sequence_ratio_min, "Sequence ratio, smallest"),
+    _step("sspo_seq_is_ratio_max", lambda s: s.drift.sequence_ratio_max, "Sequence ratio, largest"),
+    _step("sspo_kl_behaviour_k1", lambda s: s.drift.kl_k1, "KL(behaviour, policy), estimator k1"),
+    _step("sspo_kl_behaviour_k3", lambda s: s.drift.kl_k3, "KL(behaviour, policy), estimator k3"),
+    _step("sspo_chi2_token", lambda s: s.drift.chi2_token, "Chi-squared of token ratios"),
+    _step("sspo_chi2_seq", lambda s: s.drift.chi2_sequence, "Chi-squared of whole-sequence ratios"),
+    _step("sspo_gate_mean", lambda s: s.drift.gate_mean, "Gate value, mean"),
+    _step(
+        "sspo_gate_weight_mean",
+        lambda s: s.drift.gate_weight_mean,
+        "Weight of a token's gradient against REINFORCE, mean",
+    ),
     _step(
         "sspo_gate_weight_positive_mean",
-        "drift.gate_weight_mean_positive",
+        lambda s: s.drift.gate_weight_mean_positive,
         "The same over tokens with a positive advantage",
     ),
     _step(
         "sspo_gate_weight_negative_mean",
-        "drift.gate_weight_mean_negative",
+        lambda s: s.drift.gate_weight_mean_negative,
         "The same over tokens with a negative advantage",
     ),
     _step(
-        "sspo_gate_saturated_ratio", "drift.gate_saturated_ratio", "Tokens whose gate took nine tenths of the gradient"
+        "sspo_gate_saturated_ratio",
+        lambda s: s.drift.gate_saturated_ratio,
+        "Tokens whose gate took nine tenths of the gradient",
     ),
-    _step("sspo_effective_update_ratio", "drift.effective_update_ratio", "Effective update ratio"),
-    _step("sspo_clip_ratio", "drift.clip_fraction", "Tokens without any gradient"),
-    _step("sspo_engine_mismatch_kl_k3", "drift.mismatch_kl_k3", "k3 of tokens recomputed under their own weights"),
-    _step("sspo_engine_mismatch_abs_logp", "drift.mismatch_log_ratio_abs_max", "Largest difference of log-probs there"),
+    _step("sspo_effective_update_ratio", lambda s: s.drift.effective_update_ratio, "Effective update ratio"),
+    _step("sspo_clip_ratio", lambda s: s.drift.clip_fraction, "Tokens without any gradient"),
+    _step(
+        "sspo_engine_mismatch_kl_k3",
+        lambda s: s.drift.mismatch_kl_k3,
+        "k3 of tokens recomputed under their own weights",
+    ),
+    _step(
+        "sspo_engine_mismatch_abs_logp",
+        lambda s: s.drift.mismatch_log_ratio_abs_max,
+        "Largest difference of log-probs there",
+    ),
     _step(
         "sspo_engine_mismatch_outside_band_ratio",
-        "drift.mismatch.outside_band_ratio",
+        lambda s: s.drift.mismatch.outside_band_ratio if s.drift.mismatch else None,
         "Tokens there with a ratio outside 0.9..1.1",
     ),
-    _step("sspo_engine_mismatch_tokens", "drift.mismatch.tokens", "Tokens the mismatch was measured on"),
-    _step("sspo_drift_share_ratio", "drift.drift_share", "Share of k3 that is drift and not engine mismatch"),
-    _step("sspo_is_ratio_tokens", "drift.histograms.ratio_histogram", "Tokens by ratio bucket, not cumulative", "le"),
+    _step(
+        "sspo_engine_mismatch_tokens",
+        lambda s: s.drift.mismatch.tokens if s.drift.mismatch else None,
+        "Tokens the mismatch was measured on",
+    ),
+    _step("sspo_drift_share_ratio", lambda s: s.drift.drift_share, "Share of k3 that is drift and not engine mismatch"),
+    _step(
+        "sspo_is_ratio_tokens",
+        lambda s: s.drift.histograms.ratio_histogram,
+        "Tokens by ratio bucket, not cumulative",
+        "le",
+    ),
     _step(
         "sspo_seq_is_ratio_sequences",
-        "drift.histograms.sequence_ratio_histogram",
+        lambda s: s.drift.histograms.sequence_ratio_histogram,
         "Sequences by ratio bucket, not cumulative",
         "le",
     ),
-    _step("sspo_drift_bucket_kl_k3", "drift.buckets", "k3 by staleness and update in the step", "staleness", "update"),
+    _step(
+        "sspo_drift_bucket_kl_k3",
+        lambda s: s.drift.buckets,
+        "k3 by staleness and update in the step",
+        "staleness",
+        "update",
+    ),
     # Learner
     _histogram("learner", "sspo_is_ratio", RATIO_BUCKETS, "Token ratios by staleness in steps", "staleness"),
     _histogram(
@@ -188,11 +231,3 @@ METRICS: tuple[Metric, ...] = (
     _histogram("reward", "sspo_grader_seconds", GRADER_SECONDS_BUCKETS, "One grader call", "grader"),
     _counter("reward", "sspo_grader_errors_total", "Grader calls that failed, by error", "grader", "error"),
 )
-
-
-def look_up(record: Mapping[str, Any], path: str) -> Any:
-    """The value at a dotted path of a step record; None where there is none."""
-    value: Any = record
-    for name in path.split("."):
-        value = value.get(name) if isinstance(value, Mapping) else None
-    return value

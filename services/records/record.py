@@ -7,7 +7,8 @@ reading takes what older and newer versions wrote: unknown fields are passed ove
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict
@@ -29,14 +30,18 @@ class Record(BaseModel):
 
 
 def numbers(record: Record) -> Iterator[tuple[str, float | None]]:
-    """The numbers (and nulls) of a record by dotted path, flags left out; lists and texts are no numbers."""
-    yield from _numbers(record.plain(), "")
+    """The numbers (and nulls) that were set, by dotted path; flags, lists and texts are no numbers."""
+    for name, value in record:
+        if name in record.model_fields_set:
+            yield from _numbers(value, name)
 
 
-def _numbers(values: dict[str, Any], path: str) -> Iterator[tuple[str, float | None]]:
-    for name, value in values.items():
-        place = f"{path}.{name}" if path else name
-        if isinstance(value, dict):
-            yield from _numbers(value, place)
-        elif value is None or (isinstance(value, int | float) and not isinstance(value, bool)):
-            yield place, value
+def _numbers(value: object, path: str) -> Iterator[tuple[str, float | None]]:
+    if isinstance(value, Record):
+        for name, figure in numbers(value):
+            yield f"{path}.{name}", figure
+    elif isinstance(value, Mapping):
+        for name, part in value.items():
+            yield from _numbers(part, f"{path}.{name}")
+    elif value is None or (isinstance(value, int | float) and not isinstance(value, bool)):
+        yield path, value if value is None or math.isfinite(value) else None

@@ -10,8 +10,8 @@ class SampledTrajectory(Record):
 
     reward: float
     """What the grader gave."""
-    advantage: float
-    """What became of it within its group."""
+    advantage: float | None = None
+    """What became of it within its group; None where an older version didn't say."""
     tokens: tuple[str, ...]
     """As text."""
     log_ratios: tuple[float, ...]

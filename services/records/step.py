@@ -1,7 +1,7 @@
 """What a learner says of one step.
 
-`StepFigures` is what training a batch gives; `StepRecord` adds what is known around it. Fields of a record that an
-older version didn't write are None.
+`StepFigures` is what training a batch gives; `StepRecord` adds what is known around it. Figures of a record that an
+older version didn't write are None, its parts are empty.
 """
 
 from __future__ import annotations
@@ -9,6 +9,13 @@ from __future__ import annotations
 from services.job.guard import GuardAction
 from services.records.drift import DriftFigures
 from services.records.record import Record
+
+
+class OfStep(Record):
+    """What belongs to one step. The number leads each line on disk, so that a line need not be parsed for it."""
+
+    step: int
+    """Its number, from 0; it is done when this is said."""
 
 
 class StepFigures(Record):
@@ -40,8 +47,8 @@ class StepFigures(Record):
     """Steps by which sampled weights were behind those published when their groups were issued, mean."""
     staleness_max: int | None = None
     """Steps between sampling and training, largest."""
-    drift: DriftFigures | None = None
-    """Importance ratios."""
+    drift: DriftFigures = DriftFigures()
+    """Importance ratios; empty where nothing was said of them."""
 
 
 class StepWaits(Record):
@@ -70,11 +77,9 @@ class GuardView(Record):
     """What it has multiplied the learning rate by, so far."""
 
 
-class StepRecord(StepFigures):
-    """One step."""
+class StepRecord(StepFigures, OfStep):
+    """One step. (Fields of the last base are written first.)"""
 
-    step: int
-    """Its number, from 0; it is done when this is said."""
     time: float | None = None
     """When its batch was committed, in seconds since the epoch."""
     replayed: bool | None = None
@@ -85,11 +90,11 @@ class StepRecord(StepFigures):
     """From the end of the step before to a whole batch."""
     seconds: float | None = None
     """From a whole batch to this record."""
-    waits: StepWaits | None = None
-    """What was waited for; None of a replay."""
+    waits: StepWaits = StepWaits()
+    """What was waited for; empty of a replay."""
     epoch: int | None = None
     """Of the learner that trained it."""
     policy_version: int | None = None
     """Newest weights when this was said."""
-    guard: GuardView | None = None
-    """What the guard made of it."""
+    guard: GuardView = GuardView()
+    """What the guard made of it; at level 0 where it said nothing."""

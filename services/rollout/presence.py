@@ -9,11 +9,11 @@ import asyncio
 
 import structlog
 
+from services.records.worker import WorkerDetail, WorkerState
 from services.rollout.weights import CanaryFailed
 from services.store.client import Client
 from services.store.job.events import Events
 from services.store.job.presence import BEAT_SECONDS, Presence
-from services.store.job.registry import WorkerState
 from services.trajectories.tallies import Tallies
 
 log = structlog.get_logger()
@@ -40,11 +40,11 @@ class RolloutPresence:
         if self.state == "ready" and seconds > BEAT_SECONDS:
             self.state = "syncing"
 
-    async def beat(self, policy_version: int, **detail: int | None) -> bool:
+    async def beat(self, policy_version: int, detail: WorkerDetail | None = None) -> bool:
         """Write the record when it is due; says whether it was."""
         if not self._presence.due():
             return False
-        await self._say(policy_version, **detail)
+        await self._say(policy_version, detail)
         return True
 
     async def report(self, error: Exception) -> None:
@@ -59,7 +59,7 @@ class RolloutPresence:
         self.state = "failed"
         await self._say(self._version)
 
-    async def _say(self, policy_version: int, **detail: int | None) -> None:
+    async def _say(self, policy_version: int, detail: WorkerDetail | None = None) -> None:
         self._version = policy_version
         state = "draining" if self.draining and self.state != "failed" else self.state
-        await asyncio.to_thread(self._presence.say, state, policy_version, **detail)
+        await asyncio.to_thread(self._presence.say, state, policy_version, detail)

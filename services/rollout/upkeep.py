@@ -10,6 +10,7 @@ import time
 from collections.abc import Coroutine
 from typing import Any
 
+from services.records.worker import WorkerDetail
 from services.rollout.engine import Engine, EngineBroken
 from services.rollout.groups.in_work import GroupsInWork
 from services.rollout.groups.lane import Lanes
@@ -60,9 +61,9 @@ class Upkeep:
         """The heartbeat, when it is due; says whether it was."""
         return await self._presence.beat(
             self._weights.version,
-            engine_pid=self._engine.pid,
-            groups_in_flight=len(self._groups),
-            tokens_total=self._sampler.tokens,
+            WorkerDetail(
+                engine_pid=self._engine.pid, groups_in_flight=len(self._groups), tokens_total=self._sampler.tokens
+            ),
         )
 
     async def during_load(self, load: Coroutine[Any, Any, None], limit_seconds: float) -> None:

@@ -15,6 +15,8 @@ import torch
 from services.drift.guard import Figures, GuardState, decide
 from services.job.spec import JobSpec, objective_config
 from services.learner.model.drift_table import DriftTable
+from services.records.samples import SampledGroup, SampledTrajectory
+from services.records.step import StepRecord
 from sspo_core import LossInputs, policy_loss
 from tests.browser.texts import ANSWERS, PROMPT
 
@@ -44,14 +46,15 @@ class Records:
         self._window: list[Figures] = []
         self._guard = GuardState()
 
-    def step(self, step: int) -> dict[str, Any]:
+    def step(self, step: int) -> StepRecord:
         """What a learner says of a step."""
         done, oldest = step / self._spec.learner.steps, self._spec.learner.max_staleness
         ages = [min(oldest, int(-1.1 * math.log(1 - 0.999 * self._uniform()))) for _ in range(SEQUENCES)]
         table = DriftTable()
         table.add(policy_loss(self._ratios(done, ages), self._config), update=0)
         reward = self.reward(step)
-        record = {
+        said = {
+            "step": step,
             "replayed": False,
             "groups": 16,
             "reward_mean": reward,
@@ -71,15 +74,16 @@ class Records:
             "policy_version": step + 2,
             **self._times(step),
         }
+        record = StepRecord.model_validate(said)
         self._window = [*self._window, Figures.of(step, record)][-self._spec.guard.window_steps :]
         decision = decide(self._window, self._guard, self._spec.guard)
         self._guard = decision.state
-        return {**record, "guard": decision.view()}
+        return record.model_copy(update={"guard": decision.view()})
 
-    def sample(self, step: int) -> dict[str, Any]:
+    def sample(self, step: int) -> SampledGroup:
         """A group that was kept to be looked at."""
-        rows = [self._trajectory(step + 1, place, *answer) for place, answer in enumerate(ANSWERS)]
-        return {"step": step, "group_number": step * 16, "prompt": PROMPT, "trajectories": rows}
+        rows = tuple(self._trajectory(step + 1, place, *answer) for place, answer in enumerate(ANSWERS))
+        return SampledGroup(step=step, group_number=step * 16, prompt=PROMPT, trajectories=rows)
 
     def reward(self, step: int) -> float:
         """Rises towards the ceiling."""
@@ -112,7 +116,7 @@ class Records:
             buckets=ages,
         )
 
-    def _trajectory(self, newest: int, place: int, reward: float, text: str) -> dict[str, Any]:
+    def _trajectory(self, newest: int, place: int, reward: float, text: str) -> SampledTrajectory:
         tokens = [part if number == 0 else f" {part}" for number, part in enumerate(text.split(" "))]
         age, half = place % (self._spec.learner.max_staleness + 1), len(tokens) // 2
         wide = self._course.drift * 6 * age + 0.001
@@ -126,14 +130,14 @@ class Records:
         )
         weights = policy_loss(inputs, self._config).tokens
         older, newer = max(1, newest - age), max(1, newest - max(0, age - 1))
-        return {
-            "reward": reward,
-            "advantage": round(sign * (0.6 + 0.5 * self._uniform()), 5),
-            "tokens": tokens,
-            "log_ratios": z,
-            "weights": [round(float(weight), 5) for weight in weights.weight[0]] if weights is not None else [],
-            "versions": [older] * half + [newer] * (len(tokens) - half),
-        }
+        return SampledTrajectory(
+            reward=reward,
+            advantage=round(sign * (0.6 + 0.5 * self._uniform()), 5),
+            tokens=tuple(tokens),
+            log_ratios=tuple(z),
+            weights=tuple(round(float(weight), 5) for weight in weights.weight[0]) if weights is not None else (),
+            versions=(older,) * half + (newer,) * (len(tokens) - half),
+        )
 
     def _normal(self) -> float:
         return float(torch.randn(1, generator=self._random))

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Sequence
-from typing import Any
 
-from services.disk.files import append_line
-from services.disk.layout import Layout
+from services.disk.layout import JobFolder, Layout
 from services.job.guard import GuardAction, GuardSpec
 from services.job.objective import DEFAULT_GATE, objective_config
 from services.job.spec import (
@@ -18,12 +15,15 @@ from services.job.spec import (
     RewardSpec,
     RolloutSpec,
 )
-from services.learner.reports.samples import write_gate_curve
+from services.learner.reports.samples import gate_curve
+from services.records.outcomes import CheckpointRecord, EvaluationRecord
+from services.records.worker import WorkerKind, WorkerRecord, WorkerState
 from services.store import keys
 from services.store.client import Client
 from services.store.job.events import Events, Level
 from services.store.job.jobs import JobRecord, Jobs
-from services.store.job.registry import Registry, WorkerKind, WorkerRecord, WorkerState
+from services.store.job.looks import SampleFile, write_gate
+from services.store.job.registry import Registry
 from services.store.job.steps import Checkpoints, Evaluations, Steps
 from services.store.job.transitions import Status
 from services.trajectories import streams
@@ -91,29 +91,31 @@ class Scene:
         if status is Status.RUNNING:
             jobs.update(self.job_id, stage="training", waiting_for={"what": "a batch", "since": time.time() - 3})
         self._folder().root.mkdir(parents=True, exist_ok=True)
-        write_gate_curve(self.spec, self._folder().gate)
+        write_gate(self._folder(), gate_curve(self.spec))
 
-    def _folder(self) -> Any:
+    def _folder(self) -> JobFolder:
         return self._layout.job(self.job_id)
 
     def train(self, first: int, last: int) -> None:
         """Records of the steps from `first` to before `last`, with their evaluations and checkpoints."""
         store = Steps(self.client, self._layout)
         for step in range(first, last):
-            store.put(self.job_id, step, self._records.step(step))
+            store.put(self.job_id, self._records.step(step))
             done, now = step + 1, int(self._records.now)
             if done % 20 == 0:
-                found = {"reward_mean": min(1.0, self._records.reward(done) + 0.02), "graded": 64, "seconds": 9.0}
-                Evaluations(self.client).put(self.job_id, done, found)
+                reward = min(1.0, self._records.reward(done) + 0.02)
+                found = EvaluationRecord(step=done, reward_mean=reward, graded=64, seconds=9.0)
+                Evaluations(self.client).put(self.job_id, found)
             if done % 50 == 0:
-                kept = {"path": "", "created_at": now, "train_mean_reward": self._records.reward(step)}
-                Checkpoints(self.client).put(self.job_id, done, kept)
+                reward = self._records.reward(step)
+                kept = CheckpointRecord(step=done, path="", created_at=now, train_mean_reward=reward)
+                Checkpoints(self.client).put(self.job_id, kept)
         fields = {"next_step": last, "policy_version": last + 1, "trained_tokens": 7680 * last}
         Progress(self.client).set(self.job_id, phase="waiting_for_batch", **fields)
 
     def sample(self, step: int) -> None:
         """A group that was kept to be looked at."""
-        append_line(self._folder().samples, json.dumps(self._records.sample(step)))
+        SampleFile(self._folder().samples).add(self._records.sample(step))
 
     def staff(self, crew: Crew, version: int) -> None:
         """Workers, those that are ready with the weights `version`."""

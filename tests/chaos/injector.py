@@ -158,7 +158,7 @@ class Injector:
 
     def _engine_ready(self, job_id: str, gone: set[int]) -> bool:
         for worker in self._target.workers(job_id):
-            engine = worker.detail.get("engine_pid")
+            engine = worker.detail.engine_pid
             if worker.kind == "rollout" and worker.state == "ready" and engine and engine not in gone:
                 return True
         return False

@@ -14,9 +14,10 @@ from typing import Any
 import psutil
 from openai import OpenAIError
 
+from services.records.worker import WorkerRecord
 from services.store import keys
 from services.store.client import StoreError, connect
-from services.store.job.registry import Registry, WorkerRecord
+from services.store.job.registry import Registry
 from services.weights.file_store import versions
 from tests.chaos.cut import Cut, cut
 from tests.chaos.points import FOLDER, Points

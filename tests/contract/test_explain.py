@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 
 from services.cli.main import app
 from services.disk.layout import Layout
+from services.records.step import StepRecord
 from services.store.client import Client
 from services.store.job.steps import Steps
 from services.trajectories.tallies import Tallies
@@ -25,7 +26,7 @@ def drifting(create: Callable[..., str], client: Client, layout: Layout) -> str:
     """A job whose engine samples at another temperature, and once had wrong weights."""
     job_id = create()
     for record in json.loads((TRACES / "sampling_temperature.json").read_text()):
-        Steps(client, layout).put(job_id, record["step"], record)
+        Steps(client, layout).put(job_id, StepRecord.model_validate(record))
     Tallies(client).canary_failed(job_id)
     return job_id
 

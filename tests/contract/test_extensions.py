@@ -15,12 +15,15 @@ from prometheus_client.parser import text_string_to_metric_families
 from services.disk.files import append_line, write_atomic
 from services.disk.layout import Layout
 from services.observability.metrics import METRICS
+from services.records.outcomes import CheckpointRecord, EvaluationRecord
+from services.records.step import StepRecord
+from services.records.worker import WorkerRecord
 from services.store import keys
 from services.store.client import Client
 from services.store.job.events import Events
 from services.store.job.jobs import Jobs
-from services.store.job.registry import Registry, WorkerRecord
-from services.store.job.steps import Checkpoints, Evaluations, Steps
+from services.store.job.registry import Registry
+from services.store.job.steps import LATEST, Checkpoints, Evaluations, Steps
 from services.store.job.transitions import Status
 from services.store.nodes import Nodes
 from services.trajectories.progress import Progress
@@ -42,6 +45,10 @@ STEP = {
         "buckets": {"0/0": {"kl_k3": 0.01}, "1/1": {"kl_k3": 0.03}, "50/0": {"kl_k3": 0.5}},
     },
 }
+
+
+def said(step: int, **changes: Any) -> StepRecord:
+    return StepRecord.model_validate({"step": step, **STEP, **changes})
 
 
 def worker(name: str, kind: str, state: str = "ready", version: int = 3, **detail: Any) -> WorkerRecord:
@@ -70,7 +77,7 @@ def test_a_running_job_shows_progress_workers_and_drift(
     Progress(client).finish(job_id, epoch=1, next_step=3, numbers={"trained": [0, 1], "stale": [2]}, entry_ids=[])
     client.set(keys.cursor(job_id), 3)
     Registry(client).put(job_id, worker("rollout-0", "rollout", engine_key="secret"))
-    Steps(client, layout).put(job_id, 2, STEP)
+    Steps(client, layout).put(job_id, said(2))
     view = http.get(f"/v1/x/jobs/{job_id}").json()
     assert (view["step"], view["policy_version"]) == (3, 4)
     assert (view["ledger"]["issued"], view["ledger"]["trained"], view["ledger"]["dropped"]) == (3, 2, {"stale": 1})
@@ -123,8 +130,8 @@ def test_an_ended_job_is_not_scaled(http: httpx.Client, create: Create) -> None:
 def test_figures_come_as_a_time_series(http: httpx.Client, client: Client, layout: Layout, create: Create) -> None:
     job_id = create()
     for step in range(4):
-        Steps(client, layout).put(job_id, step, {**STEP, "loss": step / 4})
-    Evaluations(client).put(job_id, 2, {"reward_mean": 0.75})
+        Steps(client, layout).put(job_id, said(step, loss=step / 4))
+    Evaluations(client).put(job_id, EvaluationRecord(step=2, reward_mean=0.75))
     path = f"/v1/x/jobs/{job_id}/metrics"
     one = http.get(path, params={"name": "loss", "since": 2}).json()["data"]
     assert one == [{"step": 2, "values": {"loss": 0.5}}, {"step": 3, "values": {"loss": 0.75}}]
@@ -204,7 +211,9 @@ def test_what_a_learner_left_to_be_looked_at(http: httpx.Client, layout: Layout,
     curve = {"objective": "sspo", "log_ratio": [0.0], "positive": [1.0], "negative": [1.0]}
     write_atomic(layout.job(job_id).gate, json.dumps(curve).encode())
     for step in range(5):
-        append_line(layout.job(job_id).samples, json.dumps({"step": step, "trajectories": []}))
+        append_line(
+            layout.job(job_id).samples, json.dumps({"step": step, "group_number": 0, "prompt": "", "trajectories": []})
+        )
     assert http.get(f"{path}/gate").json()["gate"] == curve
     page = http.get(f"{path}/samples", params={"since": 1, "limit": 3}).json()
     assert ([sample["step"] for sample in page["data"]], page["has_more"]) == ([2, 3, 4], True)
@@ -242,8 +251,8 @@ def test_the_metrics_page_shows_jobs_from_the_store(url: str, client: Client, la
     client.xadd(keys.stream(job_id, "scored"), {"number": 3})
     Registry(client).put(job_id, worker("rollout-0", "rollout", version=2))
     Registry(client).put(job_id, worker("rollout-1", "rollout", state="syncing", version=1))
-    Steps(client, layout).put(job_id, 2, STEP)
-    Checkpoints(client).put(job_id, 2, {"path": "/2"})
+    Steps(client, layout).put(job_id, said(2))
+    Checkpoints(client).put(job_id, CheckpointRecord(step=2, path="/2", created_at=5))
     for name, amount in (("restarts:rollout", 2), ("redelivered:trajectories", 4), ("canary_failures", 1)):
         Tallies(client).count(job_id, name, amount)
     found = scrape(url)
@@ -283,14 +292,15 @@ def test_a_rollback_makes_no_counter_smaller(url: str, client: Client, create: C
     assert found["sspo_groups_trained_total"][(job_id,)] == 3
 
 
-def test_a_job_that_can_not_be_read_hides_no_other(url: str, client: Client, layout: Layout, create: Create) -> None:
+def test_a_job_that_can_not_be_read_hides_no_other(url: str, client: Client, create: Create) -> None:
     broken, sound = create(), create()
-    Steps(client, layout).put(broken, 2, {"drift": "no figures at all"})
+    line = json.dumps({"step": 2, "drift": "no figures at all"})
+    client.hset(keys.steps(broken), mapping={"2": line, LATEST: "2"})
     assert set(scrape(url)["sspo_learner_step"]) == {(sound,)}
 
 
 def test_every_exported_name_is_in_the_table(url: str, client: Client, layout: Layout, create: Create) -> None:
-    Steps(client, layout).put(create(), 2, STEP)
+    Steps(client, layout).put(create(), said(2))
     table = {metric.name: metric for metric in METRICS}
     for name in scrape(url):
         base = next(

@@ -10,6 +10,7 @@ import openai
 import pytest
 
 from services.job.spec import LearnerSpec
+from services.records.outcomes import CheckpointRecord
 from services.store.client import Client
 from services.store.job.events import Events
 from services.store.job.jobs import JobError, Jobs
@@ -204,8 +205,8 @@ def test_events_page_newest_first(sdk: openai.OpenAI, client: Client, create: Cr
 def test_checkpoints_page_newest_first(sdk: openai.OpenAI, client: Client, create: Create) -> None:
     job_id = create(suffix="s")
     for step in (10, 20, 100):
-        record = {"path": "/secret/place", "created_at": 1000 + step, "train_mean_reward": 0.5}
-        Checkpoints(client).put(job_id, step, record)
+        kept = CheckpointRecord(step=step, path="/secret/place", created_at=1000 + step, train_mean_reward=0.5)
+        Checkpoints(client).put(job_id, kept)
     found = list(sdk.fine_tuning.jobs.checkpoints.list(job_id, limit=1))
     assert [checkpoint.step_number for checkpoint in found] == [100, 20, 10]
     newest = found[0]
@@ -271,7 +272,7 @@ def test_strict_clients_can_validate_every_answer(serve: Any, client: Client, bo
         Jobs(client).transition(job.id, Status.RUNNING, by="test")
         pausing = api.pause(job.id)
         assert (pausing.status, pausing.model_extra["x_state"]) == ("running", "pausing")
-        Checkpoints(client).put(job.id, 3, {"path": "/p", "created_at": 5})
+        Checkpoints(client).put(job.id, CheckpointRecord(step=3, path="/p", created_at=5))
         assert [item.id for item in api.list()] == [job.id]
         assert len(list(api.list_events(job.id))) == 6
         assert len(list(api.checkpoints.list(job.id))) == 1

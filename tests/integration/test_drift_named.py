@@ -118,7 +118,7 @@ def test_weights_that_come_late_are_named(client: Client, layout: Layout) -> Non
     spec = spec_of("ftjob-late", steps=10, max_staleness=4, synchronous=False)
     _, alerts = train(client, layout, spec, Fault(late_steps=4))
     records = Steps(client, layout).since(spec.job_id)
-    assert [record["weights_lag_mean"] for record in records] == [float(min(step, 4)) for step in range(10)]
+    assert [record.weights_lag_mean for record in records] == [float(min(step, 4)) for step in range(10)]
     assert CAUSES & said(client, layout, spec) == CAUSES & set(alerts) == {"weights_late"}
 
 

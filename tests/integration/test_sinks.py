@@ -17,6 +17,7 @@ from services.job.spec import JobSpec, SinksSpec, WandbSpec
 from services.learner.loop import Learner
 from services.learner.reports import sinks as sinks_module
 from services.learner.reports.sinks import Sinks, figures_of
+from services.records.step import StepRecord
 from services.store.client import Client
 from services.store.job.events import Events
 from services.store.job.steps import Steps
@@ -42,8 +43,8 @@ RECORD = {
 }
 
 
-def record(step: int, reward: float) -> dict[str, Any]:
-    return {**RECORD, "step": step, "reward_mean": reward}
+def record(step: int, reward: float) -> StepRecord:
+    return StepRecord.model_validate({**RECORD, "step": step, "reward_mean": reward})
 
 
 def spec_with(job_id: str = "ftjob-sinks", *, tensorboard: bool = True, wandb: bool = False) -> JobSpec:
@@ -89,7 +90,7 @@ def chunks(file: bytes) -> Iterator[bytes]:
 
 
 def test_the_numbers_of_a_record_have_short_names() -> None:
-    assert dict(figures_of(RECORD)) == {
+    assert dict(figures_of(StepRecord.model_validate(RECORD))) == {
         "job/reward_mean": 0.5,
         "job/waits/batch": 2.0,
         "job/guard/level": 1.0,
@@ -177,7 +178,7 @@ def test_a_learners_records_arrive(client: Client, layout: Layout, groups: list[
     spec = spec_with("ftjob-tb")
     fill(client, spec, [renamed(group, "ftjob-tb") for group in groups[:6]])
     assert Learner(spec, client, layout).run() == "finished"
-    said = [round(one["drift"]["kl_k3"], 6) for one in Steps(client, layout).since(spec.job_id)]
+    said = [round(one.drift.kl_k3 or 0.0, 6) for one in Steps(client, layout).since(spec.job_id)]
     shown = scalars(layout.job(spec.job_id).tensorboard, "drift/kl_k3")
     assert [step for step, _ in shown] == [0, 1, 2]
     assert [value for _, value in shown] == pytest.approx(said, rel=1e-4, abs=1e-6)

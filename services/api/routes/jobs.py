@@ -90,7 +90,7 @@ def list_checkpoints(service: Svc, job_id: str, after: str | None = None, limit:
         step = after.removeprefix(checkpoint_prefix(record))
         if step == after or not step.isdigit():
             raise bad_request("after", f"no such id: {after!r}")
-        newest_first = [checkpoint for checkpoint in newest_first if checkpoint["step"] < int(step)]
+        newest_first = [checkpoint for checkpoint in newest_first if checkpoint.step < int(step)]
     views = [checkpoint_view(record, checkpoint) for checkpoint in newest_first[:limit]]
     return page(views, len(newest_first) > limit)
 

@@ -7,7 +7,7 @@ import dataclasses
 import itertools
 import json
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Query
@@ -16,10 +16,12 @@ from fastapi.responses import StreamingResponse
 from services.api.bodies import JsonBody, parse
 from services.api.dependencies import Service, Svc
 from services.api.jobs.explanation import explanation
-from services.api.jobs.looks import gate_of, samples_of
 from services.api.schemas.extensions import Scale
 from services.api.schemas.job_file import JsonObject, job_schema
 from services.api.views import event_view, ledger_view, page, streams_view, worker_view
+from services.records.record import numbers
+from services.records.step import StepRecord
+from services.store.job.looks import gate_of, samples_of
 from services.store.job.operations import ScaledKind
 from services.store.job.transitions import ENDED
 from services.trajectories.stream_stats import stream_stats
@@ -36,7 +38,7 @@ def show_job(service: Svc, job_id: str) -> dict[str, Any]:
     """Where a job is, and what it waits for. The unit of the ledger is the group."""
     record = service.jobs.get(job_id)
     progress = service.progress.read(job_id)
-    latest = service.steps.latest(job_id) or {}
+    latest = service.steps.latest(job_id)
     return {
         "id": job_id,
         "object": "x.job",
@@ -54,7 +56,7 @@ def show_job(service: Svc, job_id: str) -> dict[str, Any]:
         "wasted_tokens": service.tallies.read(job_id).wasted_tokens,
         "desired": {"rollout_workers": record.rollout_workers, "reward_workers": record.reward_workers},
         "workers": [worker_view(worker) for worker in service.registry.list(job_id)],
-        "drift": latest.get("drift"),
+        "drift": latest.plain().get("drift") if latest else None,
         "spec": record.spec.model_dump(),
     }
 
@@ -99,7 +101,7 @@ def job_metrics(
     """
     service.jobs.get(job_id)
     records = itertools.islice(service.steps.each(job_id, since), limit + 1)
-    series = [{"step": record["step"], "values": _select(record, name)} for record in records]
+    series = [{"step": record.step, "values": _select(record, name)} for record in records]
     return {"object": "list", "data": series[:limit], "has_more": len(series) > limit}
 
 
@@ -113,21 +115,12 @@ def explain_job(service: Svc, job_id: str) -> dict[str, Any]:
 def job_evaluations(service: Svc, job_id: str) -> dict[str, Any]:
     """Outcomes of the evaluations on the validation file, ascending."""
     service.jobs.get(job_id)
-    return {"object": "list", "data": service.evaluations.list(job_id), "has_more": False}
+    return {"object": "list", "data": [one.plain() for one in service.evaluations.list(job_id)], "has_more": False}
 
 
-def _select(record: dict[str, Any], names: list[str] | None) -> dict[str, Any]:
-    figures = dict(_figures(record))
+def _select(record: StepRecord, names: list[str] | None) -> dict[str, float | None]:
+    figures = dict(numbers(record))
     return figures if names is None else {name: figures[name] for name in names if name in figures}
-
-
-def _figures(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
-    """The numbers (and nulls) of a record by dotted path."""
-    if isinstance(value, dict):
-        for name, part in value.items():
-            yield from _figures(part, f"{path}.{name}" if path else name)
-    elif value is None or (isinstance(value, int | float) and not isinstance(value, bool)):
-        yield path, value
 
 
 @router.get("/jobs/{job_id}/events/stream")
@@ -170,7 +163,7 @@ def metrics_targets(service: Svc) -> list[dict[str, Any]]:
         if status in ENDED:
             continue
         for worker in service.registry.list(job_id):
-            address = worker.detail.get("metrics_address")
+            address = worker.detail.metrics_address
             if address:
                 labels = {"job_id": job_id, "kind": worker.kind, "worker": worker.id, "node": worker.node}
                 targets.append(_target(address, **labels))
@@ -185,7 +178,8 @@ def _target(address: str, **labels: str) -> dict[str, Any]:
 def job_gate(service: Svc, job_id: str) -> dict[str, Any]:
     """The curve of the job's gate: a token's weight over its log ratio; null before a learner wrote it."""
     service.jobs.get(job_id)
-    return {"object": "x.gate", "gate": gate_of(service, job_id)}
+    gate = gate_of(service.settings.layout.job(job_id))
+    return {"object": "x.gate", "gate": gate.plain() if gate else None}
 
 
 @router.get("/jobs/{job_id}/samples")
@@ -194,7 +188,8 @@ def job_samples(
 ) -> dict[str, Any]:
     """Groups to look at, trained at step `since` or later, the newest `limit`, ascending."""
     service.jobs.get(job_id)
-    found = [sample for sample in samples_of(service, job_id, limit + 1) if sample["step"] >= since]
+    kept = samples_of(service.settings.layout.job(job_id), limit + 1)
+    found = [sample.plain() for sample in kept if sample.step >= since]
     return {"object": "list", "data": found[-limit:], "has_more": len(found) > limit}
 
 

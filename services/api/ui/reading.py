@@ -5,23 +5,23 @@
 
 from __future__ import annotations
 
-import json
 import math
-from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from services.api.dependencies import Service
 from services.api.jobs.explanation import LOOK_BACK_STEPS, surroundings
-from services.api.jobs.looks import gate_of
 from services.api.ui.series import Series
 from services.disk.files import whole_lines
 from services.drift.explain import WINDOW_STEPS, explain
 from services.drift.findings import Finding
+from services.records.outcomes import CheckpointRecord, EvaluationRecord
+from services.records.samples import GateCurve
+from services.records.step import StepRecord
+from services.records.worker import WorkerRecord
 from services.store.job.events import Event
 from services.store.job.jobs import JobRecord
-from services.store.job.registry import WorkerRecord
+from services.store.job.looks import gate_of
 from services.store.job.transitions import ENDED, Status
 from services.trajectories.ledger import LedgerSnapshot
 from services.trajectories.progress import ProgressRecord
@@ -45,12 +45,12 @@ class JobLook:
     streams: dict[str, StreamStats]
     tallies: TallyRecord
     workers: Sequence[WorkerRecord]
-    evaluations: Sequence[dict[str, Any]]
-    checkpoints: Sequence[dict[str, Any]]
+    evaluations: Sequence[EvaluationRecord]
+    checkpoints: Sequence[CheckpointRecord]
     events: Sequence[Event]
     """Newest first."""
-    latest: dict[str, Any] | None
-    gate: dict[str, Any] | None
+    latest: StepRecord | None
+    gate: GateCurve | None
     series: Series
     findings: Sequence[Finding]
     """What the figures say, the gravest first."""
@@ -71,9 +71,9 @@ class JobReading:
     def __init__(self, service: Service, job_id: str) -> None:
         self._service = service
         self._job_id = job_id
-        self._gate: dict[str, Any] | None = None
+        self._gate: GateCurve | None = None
         self._series = Series()
-        self._recent: list[dict[str, Any]] = []
+        self._recent: list[StepRecord] = []
 
     def look(self) -> JobLook:
         """The job as it is now. Raises JobNotFound and StoreError."""
@@ -81,7 +81,7 @@ class JobReading:
         record = service.jobs.get(job_id)
         events, _ = service.events.list(job_id, limit=SHOWN_EVENTS)
         if self._gate is None:
-            self._gate = gate_of(service, job_id)
+            self._gate = gate_of(service.settings.layout.job(job_id))
         latest = service.steps.latest(job_id)
         self._catch_up(latest)
         return JobLook(
@@ -100,12 +100,18 @@ class JobReading:
             findings=explain(record.spec, self._explained(), surroundings(service, record)),
         )
 
-    def _explained(self) -> list[dict[str, Any]]:
+    def _explained(self) -> list[StepRecord]:
         """The newest records, whole; of those before them the reward, which is all that is looked at."""
-        older = self._series.column("reward", LOOK_BACK_STEPS)[: -len(self._recent) or None]
-        return [*({"reward_mean": None if math.isnan(mean) else mean} for mean in older.tolist()), *self._recent]
+        before = slice(-len(self._recent) or None)
+        steps = self._series.steps(LOOK_BACK_STEPS)[before].tolist()
+        rewards = self._series.column("reward", LOOK_BACK_STEPS)[before].tolist()
+        older = (
+            StepRecord(step=step, reward_mean=None if math.isnan(reward) else reward)
+            for step, reward in zip(steps, rewards, strict=True)
+        )
+        return [*older, *self._recent]
 
-    def _catch_up(self, latest: dict[str, Any] | None) -> None:
+    def _catch_up(self, latest: StepRecord | None) -> None:
         """Read the steps that are new, and those that were trained again."""
         if latest is None or self._is_known(latest):
             return
@@ -115,32 +121,26 @@ class JobReading:
             self._recent = []
             records = self._news()
         series = self._series.copy()
-        series.cut(int(latest["step"]) + 1)
+        series.cut(latest.step + 1)
         for record in records:
             series.add(record)
         self._series = series
-        first = int(records[0]["step"]) if records else 0
-        self._recent = [*(kept for kept in self._recent if kept["step"] < first), *records][-WINDOW_STEPS:]
+        first = records[0].step if records else 0
+        self._recent = [*(kept for kept in self._recent if kept.step < first), *records][-WINDOW_STEPS:]
 
-    def _news(self) -> list[dict[str, Any]]:
+    def _news(self) -> list[StepRecord]:
         """The records from a few steps before the last that is known."""
         return self._service.steps.since(self._job_id, max(0, self._series.last_step - WINDOW_STEPS + 1))
 
-    def _is_known(self, record: dict[str, Any]) -> bool:
-        return (record["step"], record.get("time")) == (self._series.last_step, self._series.last_time)
+    def _is_known(self, record: StepRecord) -> bool:
+        return (record.step, record.time) == (self._series.last_step, self._series.last_time)
 
     def _archived(self) -> Series:
         """The records on disk, one at a time: those of a long job are more than one wants in memory at once."""
         series = Series()
         for line in whole_lines(self._service.settings.layout.job(self._job_id).steps):
-            series.add(json.loads(line))
+            series.add(StepRecord.model_validate_json(line))
         return series
-
-
-def newest_samples(service: Service, job_id: str) -> list[dict[str, Any]]:
-    """The newest groups that are kept to be looked at, oldest first."""
-    lines = deque(whole_lines(service.settings.layout.job(job_id).samples), maxlen=SHOWN_SAMPLES)
-    return [json.loads(line) for line in lines]
 
 
 @dataclass(frozen=True)
@@ -193,14 +193,14 @@ class JobsReading:
         record = next(self._service.jobs.readable([job_id]), None)
         if record is None:
             return None
-        latest = self._service.steps.latest(job_id) or {}
+        latest = self._service.steps.latest(job_id)
         workers: dict[str, int] = {}
         for worker in self._service.registry.list(job_id):
             workers[worker.kind] = workers.get(worker.kind, 0) + worker.up
         return JobRow(
             record=record,
             step=self._service.progress.read(job_id).next_step,
-            reward=latest.get("reward_mean"),
-            ess=(latest.get("drift") or {}).get("ess_sequence"),
+            reward=latest.reward_mean if latest else None,
+            ess=latest.drift.ess_sequence if latest else None,
             workers=workers,
         )

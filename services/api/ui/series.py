@@ -8,58 +8,91 @@ from __future__ import annotations
 
 import math
 from array import array
-from collections.abc import Mapping
-from typing import Any, Literal
+from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from services.observability.metrics import MAX_STALENESS_LABEL, RATIO_BUCKETS, look_up
+from services.api.ui.thinning import Points, thin
+from services.observability.metrics import MAX_STALENESS_LABEL, RATIO_BUCKETS
+from services.records.figure import Figure
+from services.records.ratios import RatioDistribution, RatioHistograms
+from services.records.step import StepRecord
 
 Ratios = Literal["token", "sequence"]
-HISTOGRAMS: dict[Ratios, str] = {"token": "ratio_histogram", "sequence": "sequence_ratio_histogram"}
 BUCKETS = len(RATIO_BUCKETS) + 1
 ALL = "all"
-MOST_POINTS = 400
-"""Of a curve on a screen."""
 
-FIGURES = {
-    "time": "time",
-    "reward": "reward_mean",
-    "reward_std": "reward_std",
-    "flat_groups": "reward_zero_variance_groups_ratio",
-    "loss": "loss",
-    "grad_norm": "grad_norm",
-    "learning_rate": "learning_rate",
-    "tokens": "tokens",
-    "completion_tokens": "completion_tokens_mean",
-    "staleness_mean": "staleness_mean",
-    "staleness_max": "staleness_max",
-    "seconds": "seconds",
-    "wait_batch": "waits.batch",
-    "wait_staleness": "waits.staleness",
-    "wait_publish": "waits.publish",
-    "wait_checkpoint": "waits.checkpoint",
-    "ess_token": "drift.ess_token",
-    "ess_sequence": "drift.ess_sequence",
-    "kl_k3": "drift.kl_k3",
-    "mismatch": "drift.mismatch_kl_k3",
-    "drift_share": "drift.drift_share",
-    "outside_band": "drift.outside_band_ratio",
-    "mismatch_outside_band": "drift.mismatch.outside_band_ratio",
-    "log_ratio_p99": "drift.log_ratio_abs_p99",
-    "log_ratio_max": "drift.log_ratio_abs_max",
-    "weight_positive": "drift.gate_weight_mean_positive",
-    "weight_negative": "drift.gate_weight_mean_negative",
-    "saturated": "drift.gate_saturated_ratio",
-    "clipped": "drift.clip_fraction",
-    "entropy": "drift.entropy_mean",
-    "guard_level": "guard.level",
-    "policy_version": "policy_version",
+Column = Literal[
+    "time",
+    "reward",
+    "reward_std",
+    "flat_groups",
+    "loss",
+    "grad_norm",
+    "learning_rate",
+    "tokens",
+    "completion_tokens",
+    "staleness_mean",
+    "staleness_max",
+    "seconds",
+    "wait_batch",
+    "wait_staleness",
+    "wait_publish",
+    "wait_checkpoint",
+    "ess_token",
+    "ess_sequence",
+    "kl_k3",
+    "mismatch",
+    "drift_share",
+    "outside_band",
+    "mismatch_outside_band",
+    "log_ratio_p99",
+    "log_ratio_max",
+    "weight_positive",
+    "weight_negative",
+    "saturated",
+    "clipped",
+    "entropy",
+    "guard_level",
+    "policy_version",
+]
+FIGURES: dict[Column, Figure] = {
+    "time": lambda s: s.time,
+    "reward": lambda s: s.reward_mean,
+    "reward_std": lambda s: s.reward_std,
+    "flat_groups": lambda s: s.reward_zero_variance_groups_ratio,
+    "loss": lambda s: s.loss,
+    "grad_norm": lambda s: s.grad_norm,
+    "learning_rate": lambda s: s.learning_rate,
+    "tokens": lambda s: s.tokens,
+    "completion_tokens": lambda s: s.completion_tokens_mean,
+    "staleness_mean": lambda s: s.staleness_mean,
+    "staleness_max": lambda s: s.staleness_max,
+    "seconds": lambda s: s.seconds,
+    "wait_batch": lambda s: s.waits.batch,
+    "wait_staleness": lambda s: s.waits.staleness,
+    "wait_publish": lambda s: s.waits.publish,
+    "wait_checkpoint": lambda s: s.waits.checkpoint,
+    "ess_token": lambda s: s.drift.ess_token,
+    "ess_sequence": lambda s: s.drift.ess_sequence,
+    "kl_k3": lambda s: s.drift.kl_k3,
+    "mismatch": lambda s: s.drift.mismatch_kl_k3,
+    "drift_share": lambda s: s.drift.drift_share,
+    "outside_band": lambda s: s.drift.outside_band_ratio,
+    "mismatch_outside_band": lambda s: s.drift.mismatch.outside_band_ratio if s.drift.mismatch else None,
+    "log_ratio_p99": lambda s: s.drift.log_ratio_abs_p99,
+    "log_ratio_max": lambda s: s.drift.log_ratio_abs_max,
+    "weight_positive": lambda s: s.drift.gate_weight_mean_positive,
+    "weight_negative": lambda s: s.drift.gate_weight_mean_negative,
+    "saturated": lambda s: s.drift.gate_saturated_ratio,
+    "clipped": lambda s: s.drift.clip_fraction,
+    "entropy": lambda s: s.drift.entropy_mean,
+    "guard_level": lambda s: s.guard.level,
+    "policy_version": lambda s: s.policy_version,
 }
-"""Column → dotted path in a step record."""
-
-Points = list[list[float | None]]
+"""What each column takes from a step record."""
 
 
 class Series:
@@ -67,7 +100,7 @@ class Series:
 
     def __init__(self) -> None:
         self._steps = array("q")
-        self._columns = {name: array("d") for name in FIGURES}
+        self._columns: dict[Column, array[float]] = {name: array("d") for name in FIGURES}
         self._histograms: dict[tuple[Ratios, str], array[float]] = {}
         self._rows = 0
 
@@ -96,17 +129,16 @@ class Series:
         """The staleness for which there are histograms, ascending."""
         return sorted({at for _, at in self._histograms if at != ALL}, key=int)
 
-    def add(self, record: Mapping[str, Any]) -> None:
+    def add(self, record: StepRecord) -> None:
         """Take a step's record."""
-        self.cut(int(record["step"]))
-        for name, path in FIGURES.items():
-            value = look_up(record, path)
-            self._columns[name].append(float(value) if isinstance(value, int | float) else math.nan)
-        drift = record.get("drift") or {}
-        self._add_histograms(ALL, drift.get("histograms") or {})
-        for staleness, histograms in (drift.get("by_staleness") or {}).items():
-            self._add_histograms(str(min(int(staleness), MAX_STALENESS_LABEL)), histograms)
-        self._steps.append(int(record["step"]))
+        self.cut(record.step)
+        for name, figure in FIGURES.items():
+            value = figure(record)
+            self._columns[name].append(math.nan if value is None else value)
+        self._add_histograms(ALL, record.drift.histograms)
+        for staleness, histograms in record.drift.by_staleness.items():
+            self._add_histograms(str(min(staleness, MAX_STALENESS_LABEL)), histograms)
+        self._steps.append(record.step)
         self._rows += 1
         for counts in self._histograms.values():
             counts.extend([0.0] * (self._rows * BUCKETS - len(counts)))
@@ -121,10 +153,13 @@ class Series:
             for counts in self._histograms.values():
                 del counts[self._rows * BUCKETS :]
 
-    def _add_histograms(self, staleness: str, histograms: Mapping[str, Any]) -> None:
-        for kind, name in HISTOGRAMS.items():
-            counts = histograms.get(name)
-            if counts is None:
+    def _add_histograms(self, staleness: str, histograms: RatioHistograms | RatioDistribution) -> None:
+        by_kind: dict[Ratios, Sequence[float]] = {
+            "token": histograms.ratio_histogram,
+            "sequence": histograms.sequence_ratio_histogram,
+        }
+        for kind, counts in by_kind.items():
+            if not counts:
                 continue
             stored = self._histograms.setdefault((kind, staleness), array("f"))
             stored.extend([0.0] * (self._rows * BUCKETS - len(stored)))
@@ -138,11 +173,11 @@ class Series:
         """Steps of the newest `last` rows."""
         return np.array(self._steps[: self._rows], dtype=np.int64)[-last if last else 0 :]
 
-    def column(self, name: str, last: int | None = None) -> NDArray[np.float64]:
+    def column(self, name: Column, last: int | None = None) -> NDArray[np.float64]:
         """One figure of the newest `last` rows."""
         return np.array(self._columns[name][: self._rows], dtype=np.float64)[-last if last else 0 :]
 
-    def newest(self, name: str) -> float | None:
+    def newest(self, name: Column) -> float | None:
         """The figure of the newest step; None where there is none."""
         value = self._columns[name][self._rows - 1] if self._rows else math.nan
         return None if math.isnan(value) else value
@@ -155,37 +190,6 @@ class Series:
         table.reshape(-1)[: len(flat)] = flat
         return table[-last if last else 0 :]
 
-    def points(self, name: str, last: int | None = None) -> Points:
+    def points(self, name: Column, last: int | None = None) -> Points:
         """A figure over steps, thinned for a screen."""
         return thin(self.steps(last), self.column(name, last))
-
-
-def thin(steps: NDArray[np.int64], values: NDArray[np.float64], most: int = MOST_POINTS) -> Points:
-    """[step, value] of at most about `most` points: of each stretch of steps its smallest and its largest value.
-
-    Peaks stay where they are. A stretch is a power of two long and begins at a multiple of it, so that the points of
-    the past don't move as steps are added. A value that is not finite is None: a gap.
-    """
-    finite = np.where(np.isfinite(values), values, np.nan)
-    length = 1
-    while len(steps) / length * 2 > most and len(steps) > most:
-        length *= 2
-    if length == 1:
-        return [[int(step), _rounded(value)] for step, value in zip(steps, finite, strict=True)]
-    chosen: list[int] = []
-    edges = np.flatnonzero(np.diff(steps // length)) + 1
-    for stretch in np.split(np.arange(len(steps)), edges):
-        part = finite[stretch]
-        if np.isnan(part).all():
-            chosen.append(int(stretch[0]))
-        else:
-            ends = {int(stretch[np.nanargmin(part)]), int(stretch[np.nanargmax(part)])}
-            chosen.extend(sorted(ends))
-    if chosen and chosen[-1] != len(steps) - 1:
-        chosen.append(len(steps) - 1)
-    return [[int(steps[row]), _rounded(finite[row])] for row in chosen]
-
-
-def _rounded(value: float) -> float | None:
-    """Five digits: what a screen can show, in fewer bytes."""
-    return None if math.isnan(value) else float(f"{value:.5g}")

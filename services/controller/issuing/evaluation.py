@@ -13,6 +13,7 @@ import structlog
 
 from services.controller.issuing.dispatcher import Dispatcher
 from services.job.spec import JobSpec
+from services.records.outcomes import EvaluationRecord
 from services.store import keys
 from services.store.client import Client
 from services.store.job.events import Events
@@ -64,7 +65,7 @@ class Evaluation:
         self._letters = DeadLetters(client)
         self._dispatcher = dispatcher
         self._running: _Running | None = None
-        done: list[int] = [record["step"] for record in Evaluations(client).list(job_id)]
+        done = [record.step for record in Evaluations(client).list(job_id)]
         self._newest = max(done, default=None)
         self._cut: int | None = None
 
@@ -175,21 +176,21 @@ class Evaluation:
         graded = len(running.rewards)
         running.failed -= running.rewards.keys()
         missing = running.rows - running.answered
-        record = {
-            "step": running.step,
-            "reward_mean": sum(running.rewards.values()) / graded if graded else None,
-            "graded": graded,
-            "failed": len(running.failed),
-            "missing": missing,
-            "policy_versions": sorted(running.versions),
-            "seconds": time.monotonic() - running.started,
-        }
-        Evaluations(self._client).put(self._job_id, running.step, record)
-        mean = record["reward_mean"]
+        mean = sum(running.rewards.values()) / graded if graded else None
+        record = EvaluationRecord(
+            step=running.step,
+            reward_mean=mean,
+            graded=graded,
+            failed=len(running.failed),
+            missing=missing,
+            policy_versions=tuple(sorted(running.versions)),
+            seconds=time.monotonic() - running.started,
+        )
+        Evaluations(self._client).put(self._job_id, record)
         Events(self._client).add(
             self._job_id,
             f"Evaluation after step {running.step}: " + (f"reward {mean:.3f}" if mean is not None else "no answer"),
             level="info" if not missing and graded else "warn",
             type="metrics",
-            data={"step": running.step, "valid_mean_reward": mean, "graded": graded, "failed": len(running.failed)},
+            data={"step": running.step, "valid_mean_reward": mean, "graded": graded, "failed": record.failed},
         )

@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from services.controller.issuing.capacity import Capacity, Limit
+from services.records.worker import WorkerRecord
 from services.store.job.jobs import JobRecord
-from services.store.job.registry import WorkerRecord
 from services.store.job.waits import Wait, WaitKey
 from services.trajectories.ledger import LedgerSnapshot
 from services.trajectories.progress import ProgressRecord

@@ -14,11 +14,12 @@ import structlog
 from services.controller.workers.fleet import Ended, Fleet, Kind, Member
 from services.controller.workers.supervision import MAX_DEATHS, Supervision
 from services.job.spec import JobSpec
+from services.records.worker import WorkerRecord
 from services.store import keys
 from services.store.client import Client
 from services.store.job.events import Events
 from services.store.job.jobs import JobError
-from services.store.job.registry import Registry, WorkerRecord
+from services.store.job.registry import Registry
 from services.trajectories import streams
 from services.trajectories.progress import Progress
 from services.trajectories.tallies import RESTARTS, Tallies

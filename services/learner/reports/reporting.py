@@ -16,6 +16,9 @@ from services.learner.recovery.checkpoint import step_of
 from services.learner.reports.sinks import Sinks
 from services.observability.meters import METERS
 from services.observability.metrics import MAX_STALENESS_LABEL, STALENESS_BUCKETS
+from services.records.outcomes import CheckpointRecord
+from services.records.record import numbers
+from services.records.step import StepRecord
 from services.store.client import Client, StoreError
 from services.store.job.events import Events
 from services.store.job.steps import Checkpoints, Evaluations, Steps
@@ -40,9 +43,9 @@ class Reporter:
 
     def step(self, header: Header, figures: dict[str, Any], *, tokens: int, replayed: bool) -> None:
         """A step was trained; `tokens`: all that the job has trained so far."""
-        record = {"step": header.step, "time": header.written_at, "replayed": replayed, "groups": len(header.trained)}
-        record |= figures
-        self._steps.put(self._spec.job_id, header.step, record)
+        about = {"step": header.step, "time": header.written_at, "replayed": replayed, "groups": len(header.trained)}
+        record = StepRecord.model_validate({**about, **figures})
+        self._steps.put(self._spec.job_id, record)
         self._sinks.put(record)
         if not replayed:
             self._progress.set(self._spec.job_id, trained_tokens=tokens)
@@ -51,28 +54,32 @@ class Reporter:
         if evaluation is not None and (done % evaluation.every == 0 or done == self._spec.learner.steps):
             self._progress.set(self._spec.job_id, evaluation_step=done)
         if not replayed:
-            _meter(figures)
+            _meter(record)
             self._events.add(
                 self._spec.job_id,
-                f"Step {done}/{self._spec.learner.steps}: reward {figures['reward_mean']:.3f}",
+                f"Step {done}/{self._spec.learner.steps}: reward {record.reward_mean:.3f}",
                 type="metrics",
-                data={"step": done, "train_mean_reward": figures["reward_mean"], "loss": figures["loss"]},
+                data={"step": done, "train_mean_reward": record.reward_mean, "loss": record.loss},
             )
 
-    def said_of(self, step: int) -> dict[str, Any] | None:
+    def said_of(self, step: int) -> StepRecord | None:
         """The record of a step; None where there is none."""
-        return next((record for record in self._steps.since(self._spec.job_id, step) if record["step"] == step), None)
+        return next((record for record in self._steps.since(self._spec.job_id, step) if record.step == step), None)
 
     def checkpoint(self, path: Path) -> None:
         """A checkpoint is durable; records of those that are gone go too."""
         step = step_of(path)
-        before = {record["step"]: record for record in self._steps.since(self._spec.job_id, step - 1)}
-        record = {"step": step, "path": str(path), "created_at": int(time.time())}
-        reward = before.get(step - 1, {}).get("reward_mean")
-        self._checkpoints.put(self._spec.job_id, step, {**record, "train_mean_reward": reward})
+        before = self.said_of(step - 1)
+        record = CheckpointRecord(
+            step=step,
+            path=str(path),
+            created_at=int(time.time()),
+            train_mean_reward=before.reward_mean if before else None,
+        )
+        self._checkpoints.put(self._spec.job_id, record)
         for known in self._checkpoints.list(self._spec.job_id):
-            if not Path(known["path"]).exists():
-                self._checkpoints.remove(self._spec.job_id, known["step"])
+            if not Path(known.path).exists():
+                self._checkpoints.remove(self._spec.job_id, known.step)
 
     def cut(self, header: Header) -> None:
         """Training went back."""
@@ -93,7 +100,7 @@ class Reporter:
                 evaluation_step=header.step - header.step % evaluation.every,
                 evaluation_cut=header.sequence + 1,
             )
-        undone_tokens = sum(int(record["tokens"]) for record in self._steps.since(self._spec.job_id, header.step))
+        undone_tokens = sum(record.tokens or 0 for record in self._steps.since(self._spec.job_id, header.step))
         if undone_tokens:
             Tallies(self._client).waste(self._spec.job_id, DropReason.ROLLED_BACK, undone_tokens)
 
@@ -113,17 +120,17 @@ class Reporter:
         self._events.add(self._spec.job_id, text, level="warn")
 
 
-def _meter(figures: dict[str, Any]) -> None:
+def _meter(record: StepRecord) -> None:
     """The step on this process's own page of metrics: what is summed over steps and survives between two scrapes."""
-    for staleness, ratios in figures["drift"]["by_staleness"].items():
-        at = str(min(int(staleness), MAX_STALENESS_LABEL))
-        METERS.add_bins("sspo_is_ratio", ratios["ratio_histogram"], ratios["ratio_sum"], staleness=at)
-        sequences = ratios["sequence_ratio_histogram"]
-        METERS.add_bins("sspo_seq_is_ratio", sequences, ratios["sequence_ratio_sum"], staleness=at)
-        METERS.add_bins("sspo_staleness_steps", *_at_one_value(int(staleness), sum(sequences)))
-    METERS.observe("sspo_learner_step_duration_seconds", figures["seconds"])
-    for cause, seconds in figures["waits"].items():
-        METERS.count("sspo_learner_wait_seconds_total", max(0.0, seconds), cause=cause)
+    for staleness, ratios in record.drift.by_staleness.items():
+        at = str(min(staleness, MAX_STALENESS_LABEL))
+        METERS.add_bins("sspo_is_ratio", ratios.ratio_histogram, ratios.ratio_sum, staleness=at)
+        sequences = ratios.sequence_ratio_histogram
+        METERS.add_bins("sspo_seq_is_ratio", sequences, ratios.sequence_ratio_sum, staleness=at)
+        METERS.add_bins("sspo_staleness_steps", *_at_one_value(staleness, sum(sequences)))
+    METERS.observe("sspo_learner_step_duration_seconds", record.seconds or 0.0)
+    for cause, seconds in numbers(record.waits):
+        METERS.count("sspo_learner_wait_seconds_total", max(0.0, seconds or 0.0), cause=cause)
 
 
 def _at_one_value(value: int, count: float) -> tuple[list[float], float]:

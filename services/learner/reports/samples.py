@@ -1,23 +1,22 @@
 """Single trajectories to look at: their tokens with ratio, gradient weight and version; and the gate they went through.
 
-For readers only. The newest groups stay in `jobs/ID/samples.jsonl`, one a line; `jobs/ID/gate.json` is written once.
+For readers only; `services.store.job.looks` keeps them.
 """
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import structlog
 import torch
 from torch import Tensor
 
-from services.disk.files import append_line, whole_lines, write_atomic
 from services.job.spec import JobSpec, objective_config
 from services.learner.model.tensors import MicroBatch
+from services.records.samples import GateCurve, SampledGroup, SampledTrajectory
+from services.store.job.looks import SampleFile
 from services.trajectories.codec import read_ints
 from sspo_core import Denominators, LossInputs, policy_loss
 from sspo_core.types import TokenReadings
@@ -25,8 +24,6 @@ from sspo_proto.trajectory_pb2 import Group, Trajectory
 
 log = structlog.get_logger()
 
-KEPT = 64
-"""Groups of a job; up to twice as many until the file is written anew."""
 EVERY_SECONDS = 5.0
 MOST_TOKENS = 4096
 """Of one trajectory that are kept, the first ones."""
@@ -58,10 +55,9 @@ class Samples:
     """The groups that a job keeps to be looked at."""
 
     def __init__(self, path: Path, model: Path) -> None:
-        self._path = path
+        self._file = SampleFile(path)
         self._model = model
-        self._decode: Any = None
-        self._lines = sum(1 for _ in whole_lines(path))
+        self._decode: Callable[..., str] | None = None
         self._next = 0.0
 
     def add(self, step: int, group: Group, log: TokenLog, advantages: Sequence[float]) -> None:
@@ -71,33 +67,30 @@ class Samples:
             return
         self._next = now + EVERY_SECONDS
         rows = log.rows()
-        sample = {
-            "step": step,
-            "group_number": group.task.group_number,
-            "prompt": self._text(read_ints(group.task.prompt_token_ids).tolist()),
-            "trajectories": [
-                self._trajectory(trajectory, *rows[index]) | {"advantage": round(advantages[index], DIGITS)}
+        sample = SampledGroup(
+            step=step,
+            group_number=group.task.group_number,
+            prompt=self._text(read_ints(group.task.prompt_token_ids).tolist()),
+            trajectories=tuple(
+                self._trajectory(trajectory, advantages[index], *rows[index])
                 for index, trajectory in enumerate(group.trajectories)
                 if index in rows
-            ],
-        }
-        append_line(self._path, json.dumps(sample, separators=(",", ":")))
-        self._lines += 1
-        if self._lines >= 2 * KEPT:
-            newest = list(whole_lines(self._path))[-KEPT:]
-            write_atomic(self._path, "".join(newest).encode())
-            self._lines = len(newest)
+            ),
+        )
+        self._file.add(sample)
 
-    def _trajectory(self, trajectory: Trajectory, log_ratios: list[float], weights: list[float]) -> dict[str, Any]:
-        return {
-            "reward": trajectory.reward.value,
-            "tokens": [
-                self._text([token]) for token in read_ints(trajectory.completion_token_ids)[:MOST_TOKENS].tolist()
-            ],
-            "log_ratios": log_ratios,
-            "weights": weights,
-            "versions": list(_versions(trajectory))[:MOST_TOKENS],
-        }
+    def _trajectory(
+        self, trajectory: Trajectory, advantage: float, log_ratios: list[float], weights: list[float]
+    ) -> SampledTrajectory:
+        tokens = read_ints(trajectory.completion_token_ids)[:MOST_TOKENS].tolist()
+        return SampledTrajectory(
+            reward=trajectory.reward.value,
+            advantage=round(advantage, DIGITS),
+            tokens=tuple(self._text([token]) for token in tokens),
+            log_ratios=tuple(log_ratios),
+            weights=tuple(weights),
+            versions=tuple(_versions(trajectory))[:MOST_TOKENS],
+        )
 
     def _text(self, token_ids: list[int]) -> str:
         if self._decode is None:
@@ -106,14 +99,14 @@ class Samples:
 
 
 @torch.no_grad()
-def gate_curve(spec: JobSpec) -> dict[str, Any]:
+def gate_curve(spec: JobSpec) -> GateCurve:
     """By how much a token's gradient differs from REINFORCE, over z = log ratio, for either sign of the advantage.
 
     Of sequences of one token each: where a sequence's tokens share a ratio or a mean, z is that of the sequence.
     """
     z = torch.linspace(-MAX_LOG_RATIO, MAX_LOG_RATIO, CURVE_POINTS, dtype=torch.float64)[:, None]
     config = objective_config(spec.objective)
-    weights = {}
+    weights: dict[str, tuple[float, ...]] = {}
     for name, sign in (("positive", 1.0), ("negative", -1.0)):
         ones = torch.ones_like(z)
         inputs = LossInputs(
@@ -125,18 +118,14 @@ def gate_curve(spec: JobSpec) -> dict[str, Any]:
             denominators=Denominators(tokens=1.0, sequences=1.0),
         )
         tokens = policy_loss(inputs, config).tokens
-        weights[name] = _plain(tokens.weight[:, 0]) if tokens is not None else []
-    return {
-        "objective": spec.objective["name"],
-        "log_ratio": _plain(z[:, 0]),
-        **weights,
-        "quantity": "weight of a token's gradient against REINFORCE",
-    }
-
-
-def write_gate_curve(spec: JobSpec, path: Path) -> None:
-    """Write the curve of a job's objective for whoever shows it."""
-    write_atomic(path, json.dumps(gate_curve(spec)).encode())
+        weights[name] = tuple(_plain(tokens.weight[:, 0])) if tokens is not None else ()
+    return GateCurve(
+        objective=spec.objective["name"],
+        log_ratio=tuple(_plain(z[:, 0])),
+        positive=weights["positive"],
+        negative=weights["negative"],
+        quantity="weight of a token's gradient against REINFORCE",
+    )
 
 
 def _decoder(model: Path) -> Callable[..., str]:

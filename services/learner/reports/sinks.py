@@ -10,8 +10,8 @@ from __future__ import annotations
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Protocol
+from collections.abc import Callable, Iterator
+from typing import Protocol
 
 import structlog
 
@@ -19,14 +19,14 @@ from services.disk.layout import JobFolder
 from services.job.spec import JobSpec
 from services.learner.reports.tensorboard_sink import TensorBoardSink
 from services.learner.reports.wandb_sink import WandbSink
+from services.records.record import numbers
+from services.records.step import StepRecord
 
 log = structlog.get_logger()
 
 QUEUED_RECORDS = 256
 CLOSING_SECONDS = 15.0
 """How long a learner that ends lets its sinks write what they still have."""
-SUMMED_UP = ("buckets", "by_staleness", "histograms")
-"""Parts of `drift` that are no plain figures."""
 
 Figures = dict[str, float]
 
@@ -48,12 +48,12 @@ class Sinks:
         opened = _makers(spec, folder)
         self._pumps = [_Pump(name, make, warn) for name, make in opened.items()]
 
-    def put(self, record: Mapping[str, Any]) -> None:
+    def put(self, record: StepRecord) -> None:
         """Hand on a step record; never waits, never raises."""
         if self._pumps:
             figures = dict(figures_of(record))
             for pump in self._pumps:
-                pump.put((record["step"], figures))
+                pump.put((record.step, figures))
 
     def close(self, seconds: float = CLOSING_SECONDS) -> None:
         """Let the sinks end; those that take longer are left behind."""
@@ -64,24 +64,15 @@ class Sinks:
             pump.join(max(0.0, deadline - time.monotonic()))
 
 
-def figures_of(record: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
+def figures_of(record: StepRecord) -> Iterator[tuple[str, float]]:
     """The numbers of a step record as (name, value), "/" between its parts; of buckets k3 alone."""
-    for name, value in record.items():
-        if name == "drift":
-            plain = {key: part for key, part in value.items() if key not in SUMMED_UP}
-            yield from _numbers(plain, "drift")
-            for bucket, figures in value.get("buckets", {}).items():
-                yield from _numbers({"kl_k3": figures.get("kl_k3")}, f"buckets/{bucket.replace('/', '-')}")
-        elif name not in ("step", "time"):
-            yield from _numbers({name: value}, "job")
-
-
-def _numbers(values: Mapping[str, Any], path: str) -> Iterator[tuple[str, float]]:
-    for name, value in values.items():
-        if isinstance(value, Mapping):
-            yield from _numbers(value, f"{path}/{name}")
-        elif isinstance(value, int | float) and not isinstance(value, bool):
-            yield f"{path}/{name}", float(value)
+    drift = record.drift.model_copy(update={"buckets": {}, "by_staleness": {}})
+    for path, value in numbers(record.model_copy(update={"drift": drift})):
+        if value is not None and path not in ("step", "time"):
+            yield (path if path.startswith("drift.") else f"job.{path}").replace(".", "/"), float(value)
+    for staleness, update, figures in record.drift.by_bucket():
+        if figures.kl_k3 is not None:
+            yield f"buckets/{staleness}-{update}/kl_k3", figures.kl_k3
 
 
 def _makers(spec: JobSpec, folder: JobFolder) -> dict[str, Callable[[], Sink]]:

@@ -9,8 +9,9 @@ import os
 import socket
 import time
 
+from services.records.worker import WorkerDetail, WorkerKind, WorkerRecord, WorkerState
 from services.store.client import Client
-from services.store.job.registry import Registry, WorkerKind, WorkerRecord, WorkerState
+from services.store.job.registry import Registry
 
 BEAT_SECONDS = 1.0
 """Period of the heartbeat."""
@@ -33,8 +34,8 @@ class Presence:
         """Whether the last record is a period old."""
         return time.monotonic() >= self._next
 
-    def say(self, state: WorkerState, policy_version: int = 0, **detail: str | int | None) -> None:
-        """Write the record now; `detail` is what this kind of worker adds, as named in the record."""
+    def say(self, state: WorkerState, policy_version: int = 0, detail: WorkerDetail | None = None) -> None:
+        """Write the record now; `detail` is what this kind of worker adds."""
         self._next = time.monotonic() + BEAT_SECONDS
         record = WorkerRecord(
             id=self._id,
@@ -44,6 +45,6 @@ class Presence:
             node=socket.gethostname(),
             pid=os.getpid(),
             heartbeat=time.time(),
-            detail={**detail, "metrics_address": self._metrics_address},
+            detail=(detail or WorkerDetail()).model_copy(update={"metrics_address": self._metrics_address}),
         )
         self._registry.put(self._job_id, record)

@@ -1,40 +1,15 @@
 """Workers by job: what each says of itself.
 
-Invariant: a record is written by its worker only, and removed by the controller that saw it go. A `heartbeat` that no
-longer moves is for the reader to judge.
+Invariant: a record is written by its worker only, and removed by the controller that saw it go.
 """
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any
 
-from pydantic import BaseModel
-
+from services.records.worker import WorkerRecord
 from services.store import keys
 from services.store.client import Client
-
-WorkerKind = Literal["rollout", "reward", "learner"]
-WorkerState = Literal["starting", "syncing", "ready", "draining", "failed"]
-
-
-class WorkerRecord(BaseModel):
-    """One worker; `heartbeat` in seconds since the epoch."""
-
-    id: str
-    kind: WorkerKind
-    state: WorkerState
-    policy_version: int
-    """Newest weights it has proven to run; 0 before."""
-    node: str
-    pid: int
-    heartbeat: float
-    detail: dict[str, Any] = {}
-    """What this kind of worker adds: `metrics_address` (host:port of its exporter), its engine's address, ..."""
-
-    @property
-    def up(self) -> bool:
-        """Whether it works: one that is loading newer weights does, and comes back by itself."""
-        return self.state in ("ready", "syncing")
 
 
 class Registry:
@@ -45,7 +20,7 @@ class Registry:
 
     def put(self, job_id: str, worker: WorkerRecord) -> None:
         """Store what a worker says of itself."""
-        self._client.hset(keys.workers(job_id), worker.id, worker.model_dump_json())
+        self._client.hset(keys.workers(job_id), worker.id, worker.to_json())
 
     def list(self, job_id: str) -> list[WorkerRecord]:
         """All workers of a job, by kind and id."""

@@ -31,10 +31,10 @@ def test_what_is_lowered_is_in_the_next_record_and_replays_to_the_same_bits(
     assert rates == [0.01, 0.01, 0.005, 0.005]
     assert [record["updates_per_step"] for record in settings(layout, spec)] == [2, 1, 1, 2], "calm lifts the throttle"
     assert [record["max_staleness"] for record in settings(layout, spec)] == [8, 4, 4, 8]
-    said = [record["guard"] for record in Steps(client, layout).since(spec.job_id)]
-    assert [one["actions"] for one in said] == [["throttle"], ["lower_lr"], [], []]
-    assert [one["level"] for one in said] == [1, 2, 0, 0]
-    assert [record["learning_rate"] for record in Steps(client, layout).since(spec.job_id)] == rates
+    said = [record.guard for record in Steps(client, layout).since(spec.job_id)]
+    assert [one.actions for one in said] == [("throttle",), ("lower_lr",), (), ()]
+    assert [one.level for one in said] == [1, 2, 0, 0]
+    assert [record.learning_rate for record in Steps(client, layout).since(spec.job_id)] == rates
     texts = warnings(client, spec)
     assert "step 1: throttle, because kl_k3 1 above 0.5" in texts[0] and "lower_lr" in texts[1]
     for step in (2, 3):

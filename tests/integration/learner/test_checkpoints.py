@@ -51,8 +51,8 @@ def test_a_damaged_checkpoint_costs_a_longer_replay_and_nothing_else(
         damage(folder.checkpoints / "step-00000006" / name)
         assert Learner(spec, client, layout).run() == "finished"
         assert same_bits(exported(layout, spec), expected)
-        assert [record["step"] for record in Checkpoints(client).list(spec.job_id)] == [4, 6]
-    replayed = {record["step"]: record["replayed"] for record in Steps(client, layout).since(spec.job_id)}
+        assert [record.step for record in Checkpoints(client).list(spec.job_id)] == [4, 6]
+    replayed = {record.step: record.replayed for record in Steps(client, layout).since(spec.job_id)}
     assert replayed == {0: False, 1: False, 2: False, 3: False, 4: True, 5: True}
     assert audit(folder.journal).clean
 
@@ -102,7 +102,7 @@ def test_training_goes_on_while_a_slow_disk_writes_and_the_last_checkpoint_is_aw
     learner = Learner(spec, client, layout)
     assert learner.run() == "finished"
     assert seen[0][0] == 3 and seen[0][1] >= 5, "two more steps were trained meanwhile"
-    assert [record["step"] for record in Checkpoints(client).list(spec.job_id)] == [3, 6]
+    assert [record.step for record in Checkpoints(client).list(spec.job_id)] == [3, 6]
     found = checkpoint.load(layout.job(spec.job_id).checkpoints / "step-00000003")
     assert found.state.next_step == 3, "what later steps did is not in it"
 

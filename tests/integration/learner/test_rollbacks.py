@@ -70,7 +70,7 @@ def test_a_rollback_gives_the_checkpoint_back_and_the_ledger_adds_up(
     assert_ledger(client, spec, trained=4, rolled_back=1)
     report = audit(folder.journal)
     assert report.clean and (report.steps, report.dropped) == (4, {"rolled_back": 1})
-    assert [record["step"] for record in Steps(client, layout).since(spec.job_id)] == [0, 1, 2, 3]
+    assert [record.step for record in Steps(client, layout).since(spec.job_id)] == [0, 1, 2, 3]
     assert Tallies(client).read(spec.job_id).wasted_tokens == {"rolled_back": 24}, "four completions of six tokens"
     text = "Training was rolled back to step 2; 1 groups are dropped as rolled_back"
     assert text in [event.message for event in Events(client).list(spec.job_id)[0]]

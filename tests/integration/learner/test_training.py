@@ -50,10 +50,10 @@ def test_a_job_is_trained_journaled_published_and_exported(client: Client, layou
     report = audit(layout.job(spec.job_id).journal)
     assert report.clean and (report.steps, report.trained, report.last_cursor) == (3, 6, 6)
     records = Steps(client, layout).since(spec.job_id)
-    assert [record["step"] for record in records] == [0, 1, 2]
-    assert records[0]["drift"]["mismatch_kl_k3"] == pytest.approx(0.0, abs=1e-9), "same weights, same log-probs"
-    assert records[0]["drift"]["ratio_mean"] == pytest.approx(1.0, abs=1e-4)
-    measured = [record["drift"]["mismatch"]["step"] for record in records]
+    assert [record.step for record in records] == [0, 1, 2]
+    assert records[0].drift.mismatch_kl_k3 == pytest.approx(0.0, abs=1e-9), "same weights, same log-probs"
+    assert records[0].drift.ratio_mean == pytest.approx(1.0, abs=1e-4)
+    measured = [record.drift.mismatch and record.drift.mismatch.step for record in records]
     assert measured == [0, 0, 0], "no token of step 2 is on-policy: what was measured last, and when"
     [sample] = [json.loads(line) for line in whole_lines(layout.job(spec.job_id).samples)]
     lengths = {
@@ -64,7 +64,7 @@ def test_a_job_is_trained_journaled_published_and_exported(client: Client, layou
     curve = json.loads(layout.job(spec.job_id).gate.read_bytes())
     at_one = curve["log_ratio"].index(0.0)
     assert (curve["positive"][at_one], curve["negative"][at_one]) == (1.0, 1.0)
-    assert [record["step"] for record in Checkpoints(client).list(spec.job_id)] == [2, 3]
+    assert [record.step for record in Checkpoints(client).list(spec.job_id)] == [2, 3]
     progress = Progress(client).read(spec.job_id)
     assert (progress.policy_version, progress.published_step, progress.phase) == (4, 3, "finished")
     from transformers import AutoModelForCausalLM
@@ -148,7 +148,7 @@ def test_non_finite_updates_are_skipped_counted_and_fail_the_job_in_the_end(
     with pytest.raises(TrainingDiverged):
         Learner(spec, client, layout).run()
     records = Steps(client, layout).since(spec.job_id)
-    assert [record["skipped_updates_total"] for record in records] == [1]
+    assert [record.skipped_updates_total for record in records] == [1]
 
 
 def test_waiting_for_a_batch_has_a_deadline(client: Client, layout: Layout, groups: list[bytes]) -> None:

@@ -11,6 +11,8 @@ import pytest
 
 from services.controller.results import register_results
 from services.disk.layout import Layout
+from services.records.drift import DriftFigures
+from services.records.step import StepRecord
 from services.store.client import Client
 from services.store.files import Files
 from services.store.job.jobs import JobRecord, Jobs
@@ -33,7 +35,7 @@ def finished(client: Client, layout: Layout) -> JobRecord:
     for status in (Status.QUEUED, Status.RUNNING):
         Jobs(client).transition(JOB, status, by="test")
     for step in range(KEPT + 3):
-        Steps(client, layout).put(JOB, step, {"loss": step / 2, "drift": {"kl_k3": 0.1}})
+        Steps(client, layout).put(JOB, StepRecord(step=step, loss=step / 2, drift=DriftFigures(kl_k3=0.1)))
     layout.job(JOB).export.mkdir(parents=True)
     (layout.job(JOB).export / "config.json").write_text("{}")
     return Jobs(client).get(JOB)

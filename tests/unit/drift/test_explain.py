@@ -15,7 +15,8 @@ from services.drift.explain import explain
 from services.drift.explain_engine import mismatch_of
 from services.drift.findings import Finding, Surroundings
 from services.job.spec import JobSpec
-from services.store.job.registry import WorkerRecord
+from services.records.step import StepRecord
+from services.records.worker import WorkerRecord
 from tests.support.tiny import job_spec
 
 TRACES = Path(__file__).parent / "traces"
@@ -36,7 +37,11 @@ def trace(name: str) -> list[dict[str, Any]]:
 
 
 def names(records: list[dict[str, Any]], **around: Any) -> dict[str, Finding]:
-    return {finding.name: finding for finding in explain(job_spec(), records, Surroundings(**around))}
+    return {finding.name: finding for finding in explain(job_spec(), typed(records), Surroundings(**around))}
+
+
+def typed(records: list[dict[str, Any]]) -> list[StepRecord]:
+    return [StepRecord.model_validate(record) for record in records]
 
 
 @pytest.mark.parametrize(
@@ -78,7 +83,7 @@ def test_how_much_of_the_deviation_is_the_engines_is_said() -> None:
     found = names(trace("engine_numerics"))["engine_numerics"]
     assert "of the deviation is engine mismatch" in found.text and 0 < found.evidence["engine_share"] <= 1
     spec = job_spec().model_copy(update={"rollout": job_spec().rollout.model_copy(update={"dtype": "bfloat16"})})
-    texts = [one.text for one in explain(spec, trace("engine_numerics"))]
+    texts = [one.text for one in explain(spec, typed(trace("engine_numerics")))]
     assert any("bfloat16 engine, float32 learner; set rollout.dtype" in text for text in texts)
 
 
@@ -87,12 +92,12 @@ def test_a_mismatch_that_nobody_measured_is_said_to_be_unknown() -> None:
     for record in records:
         record["drift"]["mismatch"] = None
     assert "unknown" in names(records)["mismatch_unknown"].title
-    assert mismatch_of(records) is None
+    assert mismatch_of(typed(records)) is None
 
 
 def test_a_measurement_that_is_repeated_counts_once() -> None:
     record = trace("truncated_sampling")[0]
-    alone, repeated = mismatch_of([record]), mismatch_of([record] * 5)
+    alone, repeated = mismatch_of(typed([record])), mismatch_of(typed([record] * 5))
     assert alone is not None and repeated == alone
 
 
@@ -120,7 +125,7 @@ def test_where_samples_were_selected_their_surprise_is_no_more_than_a_hint() -> 
     records = trace("hidden_sampling")
     assert names(records)["hidden_sampling"].severity == "error"
     filtered = job_spec(drop_uninformative_groups=True)
-    assert {one.severity for one in explain(filtered, records) if one.name == "hidden_sampling"} == {"info"}
+    assert {one.severity for one in explain(filtered, typed(records)) if one.name == "hidden_sampling"} == {"info"}
     for record in records:
         record["staleness_max"] = 2
     assert names(records)["hidden_sampling"].severity == "info"
@@ -207,6 +212,6 @@ def test_a_collapsed_reward_is_named_when_its_ratios_are_fine_again() -> None:
 
 def test_evidence_is_plain_finite_numbers() -> None:
     for path in TRACES.glob("*.json"):
-        for finding in explain(job_spec(), trace(path.stem)):
+        for finding in explain(job_spec(), typed(trace(path.stem))):
             text = json.dumps(dict(finding.evidence), allow_nan=False)
             assert all(math.isfinite(v) for v in json.loads(text).values() if isinstance(v, float))

@@ -22,6 +22,7 @@ from services.drift.guard import (
 )
 from services.job.guard import GuardSpec
 from services.job.spec import ExtensionSpec
+from services.records.step import StepRecord
 
 TRACES = Path(__file__).parent / "traces"
 LADDER = ["warn", "throttle", "lower_lr", "rollback", "pause"]
@@ -29,7 +30,8 @@ LADDER = ["warn", "throttle", "lower_lr", "rollback", "pause"]
 
 def trace(name: str) -> list[Figures]:
     """The figures of a recorded job: see `benchmarks/drift_study`."""
-    return [Figures.of(record["step"], record) for record in json.loads((TRACES / f"{name}.json").read_text())]
+    records = (StepRecord.model_validate(one) for one in json.loads((TRACES / f"{name}.json").read_text()))
+    return [Figures.of(record.step, record) for record in records]
 
 
 def spec_of(*actions: str, **changes: Any) -> GuardSpec:

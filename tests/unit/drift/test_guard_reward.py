@@ -32,7 +32,7 @@ def test_a_reward_that_collapses_is_an_alarm() -> None:
     assert [decision.action for decision in decisions] == [None, None, None, "warn"]
     [reason] = decisions[-1].reasons
     assert (reason.figure, reason.value, reason.limit) == ("reward_share", pytest.approx(0.2), 0.5)
-    assert "reward_share 0.2 below 0.5" in decisions[-1].view()["reasons"]
+    assert "reward_share 0.2 below 0.5" in decisions[-1].view().reasons
 
 
 def test_a_reward_that_is_lost_slowly_is_an_alarm_too() -> None:

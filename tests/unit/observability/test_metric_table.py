@@ -7,6 +7,7 @@ import re
 import pytest
 
 from services.observability.metrics import METRICS, Metric
+from services.records.figure import path_of
 
 UNBOUNDED = {"group", "prompt", "trajectory", "number", "path", "request_id"}
 
@@ -22,7 +23,7 @@ def test_a_metric_follows_the_conventions(metric: Metric) -> None:
     assert metric.name.endswith("_total") == (metric.kind == "counter")
     assert metric.help and not metric.help.endswith(".")
     assert not set(metric.labels) & UNBOUNDED
-    assert (metric.source == "step") == bool(metric.figure)
+    assert (metric.source == "step") == (metric.figure is not None)
     assert (metric.labels[:1] == ("job_id",)) == (metric.source in ("job", "step"))
 
 
@@ -37,10 +38,10 @@ def test_drift_figures_exist() -> None:
     table = DriftTable()
     table.add(policy_loss(inputs, OBJECTIVES["sspo"]()), update=0)
     figures = table.figures()
-    for metric in METRICS:
-        if metric.figure.startswith("drift."):
-            names = metric.figure.split(".")[1:]
+    paths = [path_of(metric.figure) for metric in METRICS if metric.figure is not None]
+    for path in paths:
+        if path.startswith("drift."):
             found = figures
-            for name in names:
-                assert name in found, metric.figure
+            for name in path.split(".")[1:]:
+                assert name in found, path
                 found = found.get(name, {})

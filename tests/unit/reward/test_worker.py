@@ -12,6 +12,7 @@ import pytest
 
 from services.disk.layout import Layout, UnknownModel
 from services.job.spec import JobSpec
+from services.records.worker import WorkerDetail
 from services.reward import sandbox, worker
 from services.reward.worker import EVALUATION_EVERY, RewardWorker
 from services.store import keys
@@ -120,7 +121,7 @@ def test_the_heartbeat_moves_and_says_where_the_metrics_are(
     until(lambda: record().state == "ready")
     first = record()
     assert (first.id, first.kind, first.state) == ("reward-1", "reward", "ready")
-    assert first.detail == {"metrics_address": "127.0.0.1:9"}
+    assert first.detail == WorkerDetail(metrics_address="127.0.0.1:9")
     until(lambda: record().heartbeat > first.heartbeat)
     running.drain()
     assert record().state == "draining"

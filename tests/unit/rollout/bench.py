@@ -12,10 +12,11 @@ from typing import Any
 import torch
 
 from services.job.spec import JobSpec
+from services.records.worker import WorkerRecord
 from services.rollout.worker import RolloutWorker
 from services.store.client import Client
 from services.store.job.events import Events
-from services.store.job.registry import Registry, WorkerRecord
+from services.store.job.registry import Registry
 from services.trajectories import streams
 from services.trajectories.codec import decode_group, encode, ints
 from services.trajectories.entries import TRAJECTORIES

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from services.records.worker import WorkerState
 from services.rollout.presence import RolloutPresence
 from services.store.client import Client
-from services.store.job.registry import WorkerState
 
 
 @pytest.mark.parametrize(

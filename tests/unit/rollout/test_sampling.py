@@ -49,13 +49,13 @@ async def test_the_registry_says_what_the_worker_does(bench: Bench) -> None:
     bench.publish(version=1, step=7)
     for _ in range(2):
         bench.dispatch(max_tokens=150)
-    await until(lambda: bench.record and bench.record.detail["groups_in_flight"] == 2)
+    await until(lambda: bench.record and bench.record.detail.groups_in_flight == 2)
     record = bench.record
     assert record is not None
     assert (record.state, record.policy_version, record.kind) == ("ready", 1, "rollout")
-    assert record.detail["engine_pid"] == 4711
+    assert record.detail.engine_pid == 4711
     assert abs(record.heartbeat - time.time()) < 2
-    await until(lambda: bench.record and bench.record.detail["tokens_total"] == 2 * 2 * 150)
+    await until(lambda: bench.record and bench.record.detail.tokens_total == 2 * 2 * 150)
 
 
 async def test_groups_of_a_dead_worker_are_taken_over(bench: Bench, client: Client) -> None:

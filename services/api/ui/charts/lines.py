@@ -9,7 +9,7 @@ from typing import Any
 
 from services.api.ui.charts.base import PER_CENT, Options, frame, tooltip, x_axis, y_axis
 from services.api.ui.palette import Palette
-from services.api.ui.series import Points
+from services.api.ui.thinning import Points
 
 
 @dataclass(frozen=True)

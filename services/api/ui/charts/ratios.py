@@ -13,14 +13,15 @@ from numpy.typing import NDArray
 from services.api.ui.charts.base import Options, frame, tooltip, x_axis, y_axis
 from services.api.ui.html import script
 from services.api.ui.palette import Palette
+from services.api.ui.thinning import MOST_MEANS, stretches
 from services.observability.metrics import RATIO_BUCKETS
+from services.records.samples import GateCurve
 
 LABELS = (
     f"≤ {RATIO_BUCKETS[0]:g}",
     *(f"{low:g}–{high:g}" for low, high in pairwise(RATIO_BUCKETS)),
     f"> {RATIO_BUCKETS[-1]:g}",
 )
-MOST_COLUMNS = 200
 LOWEST, HIGHEST = 0.125, 8.0
 """The ends of the axis of ratios: outer buckets are open, the curve goes on."""
 TALLEST = 4
@@ -99,32 +100,28 @@ def heat_map(palette: Palette, steps: NDArray[np.int64], table: NDArray[np.float
 
 
 def _merge(steps: NDArray[np.int64], table: NDArray[np.float64]) -> tuple[list[str], NDArray[np.float64]]:
-    """Names of the columns and their sums; columns begin at multiples of their length, so that the past stays put."""
-    length = 1
-    while len(steps) / length > MOST_COLUMNS:
-        length *= 2
-    if length == 1:
+    """Names of the columns and their sums."""
+    if len(steps) <= MOST_MEANS:
         return [str(step) for step in steps], table
-    starts = np.concatenate([[0], np.flatnonzero(np.diff(steps // length)) + 1])
-    ends = np.concatenate([starts[1:], [len(steps)]])
+    starts = stretches(steps, MOST_MEANS)
+    ends = np.append(starts[1:], len(steps))
     names = [f"{steps[start]}–{steps[end - 1]}" for start, end in zip(starts, ends, strict=True)]
     return names, np.add.reduceat(table, starts, axis=0)
 
 
-def gate_chart(palette: Palette, gate: dict[str, Any], counts: NDArray[np.float64]) -> Options | None:
+def gate_chart(palette: Palette, gate: GateCurve, counts: NDArray[np.float64]) -> Options | None:
     """The gate's curve over the ratio, and under it where the tokens lie; both on one logarithmic axis."""
-    log_ratios: Sequence[float] = gate.get("log_ratio") or []
-    curves = {name: gate.get(name) or [] for name in ("positive", "negative")}
-    if not log_ratios or not any(curves.values()):
+    curves = {"advantage > 0": gate.positive, "advantage < 0": gate.negative}
+    if not gate.log_ratio or not any(curves.values()):
         return None
     options = frame(palette)
-    options["legend"]["data"] = [{"name": name, "itemStyle": {"opacity": 0}} for name in _SIDE if curves[_SIDE[name]]]
+    options["legend"]["data"] = [{"name": name, "itemStyle": {"opacity": 0}} for name, curve in curves.items() if curve]
     top = min(TALLEST, math.ceil(max(*(max(curve, default=0.0) for curve in curves.values()), 1.0)))
     pointer = {"link": [{"xAxisIndex": "all"}]}
     axis = {"type": "log", "logBase": 2, "min": LOWEST, "max": HIGHEST}
     above = x_axis(palette, "", gridIndex=0, **axis)
     above["axisLabel"] = {"show": False}
-    series = [_curve(palette, name, log_ratios, curves[side]) for name, side in _SIDE.items() if curves[side]]
+    series = [_curve(palette, name, gate.log_ratio, curve) for name, curve in curves.items() if curve]
     options |= {
         "axisPointer": pointer,
         "grid": [
@@ -151,7 +148,6 @@ def gate_chart(palette: Palette, gate: dict[str, Any], counts: NDArray[np.float6
     return options
 
 
-_SIDE = {"advantage > 0": "positive", "advantage < 0": "negative"}
 _GATE_TIP = (
     "ps => 'ratio ' + +ps[0].axisValue.toPrecision(3) + ps.map(p => '<br>' + p.marker + p.seriesName + ': <b>' + "
     "(p.axisIndex ? +(100 * p.value[1]).toPrecision(3) + ' %' : +p.value[1].toPrecision(4)) + '</b>').join('')"

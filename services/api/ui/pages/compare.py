@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from nicegui import ui
 from starlette.requests import Request
@@ -17,11 +18,14 @@ from services.api.ui.palette import Palette
 from services.api.ui.panels.curves import tokens_per_second
 from services.api.ui.panels.panel import ChartPanel
 from services.api.ui.reading import JobLook
-from services.api.ui.series import Points, thin
+from services.api.ui.series import Column
+from services.api.ui.thinning import Points, thin
 from services.api.ui.watch import Watches
 from services.api.ui.words import count, number
 from services.store.job.jobs import JobRecord
 
+Shown = Column | Literal["evaluation", "throughput"]
+"""A column, or what is computed of several."""
 MOST_JOBS = 6
 OFFERED_JOBS = 200
 
@@ -33,7 +37,7 @@ class Compared:
     key: str
     title: str
     axis: str
-    figure: str
+    figure: Shown
     log: bool = False
     per_cent: bool = False
     low: float | None = None
@@ -133,9 +137,9 @@ def _chart(palette: Palette, compared: Compared, looks: Sequence[JobLook]) -> Op
     )
 
 
-def _points(look: JobLook, figure: str) -> Points:
+def _points(look: JobLook, figure: Shown) -> Points:
     if figure == "evaluation":
-        return [[record["step"], record.get("reward_mean")] for record in look.evaluations]
+        return [[record.step, record.reward_mean] for record in look.evaluations]
     if figure == "throughput":
         return thin(look.series.steps(), tokens_per_second(look))
     return look.series.points(figure)
@@ -150,7 +154,7 @@ def _about(palette: Palette, looks: Sequence[JobLook], root: str) -> Markup:
         spec = record.spec
         dot = f'<i style="display:inline-block;width:10px;height:10px;border-radius:50%;background:{colour}"></i>'
         name = f'{dot} <a class="job" href="{root}/jobs/{safe(record.id)}">{safe(record.id)}</a>'
-        evaluated = [one["reward_mean"] for one in look.evaluations if one.get("reward_mean") is not None]
+        evaluated = [one.reward_mean for one in look.evaluations if one.reward_mean is not None]
         rows.append([
             Markup(name), status_mark(record.status), spec.objective["name"], spec.objective.get("gate", "–"),
             number(spec.learner.learning_rate), spec.learner.max_staleness, count(look.progress.next_step),

@@ -18,9 +18,10 @@ from services.api.ui.panels.curves import DRIFT, OVERVIEW, SPEED, Curves
 from services.api.ui.panels.panel import ChartPanel, HtmlPanel, Panel
 from services.api.ui.panels.ratios import RatioPanels
 from services.api.ui.panels.samples import SamplesPanel
-from services.api.ui.reading import JobLook, newest_samples
+from services.api.ui.reading import SHOWN_SAMPLES, JobLook
 from services.api.ui.words import clock
 from services.api.views import resolved_block
+from services.store.job.looks import samples_of
 
 SHORT_EVENTS = 12
 
@@ -78,7 +79,7 @@ class Samples:
     """Completions; the file they lie in is read when a step has come."""
 
     def __init__(self, service: Service, job_id: str, redraw: Callable[[], None]) -> None:
-        self._service, self._job_id, self._redraw = service, job_id, redraw
+        self._folder, self._redraw = service.settings.layout.job(job_id), redraw
         self._read_at: int | None = None
         self._panel = SamplesPanel(redraw)
 
@@ -90,7 +91,7 @@ class Samples:
         self._panel.draw(palette, waiting)
 
     async def _read(self) -> None:
-        self._panel.take(await asyncio.to_thread(newest_samples, self._service, self._job_id))
+        self._panel.take(await asyncio.to_thread(samples_of, self._folder, SHOWN_SAMPLES))
         self._redraw()
 
 

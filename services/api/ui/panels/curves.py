@@ -4,20 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from services.api.ui.charts.base import Options
 from services.api.ui.charts.lines import Line, Mark, line_chart
 from services.api.ui.palette import Palette
 from services.api.ui.panels.panel import Width
 from services.api.ui.reading import JobLook
-from services.api.ui.series import Points, thin
+from services.api.ui.series import Column
+from services.api.ui.thinning import Points, means, thin
 from services.job.guard import GuardFigure
 
 Draw = Callable[[Palette, JobLook, int | None], Options | None]
 """From the colours, a job, and how many of its newest steps to show (None: all)."""
+
+WAITS: dict[str, Column] = {
+    "wait: batch": "wait_batch",
+    "wait: staleness": "wait_staleness",
+    "publishing weights": "wait_publish",
+    "wait: checkpoint": "wait_checkpoint",
+}
 
 
 @dataclass(frozen=True)
@@ -38,13 +46,13 @@ def reward(palette: Palette, look: JobLook, last: int | None) -> Options | None:
     known = np.isfinite(mean) & np.isfinite(spread)
     first = int(steps[0]) if len(steps) else 0
     evaluated: Points = [
-        [record["step"], record["reward_mean"]]
+        [record.step, record.reward_mean]
         for record in look.evaluations
-        if record["step"] >= first and record.get("reward_mean") is not None
+        if record.step >= first and record.reward_mean is not None
     ]
     lines = [
-        Line("below", _means(steps[known], (mean - spread)[known]), palette.blue, of="band", band=True, width=0),
-        Line("band", _means(steps[known], 2 * spread[known]), palette.blue, of="band", band=True),
+        Line("below", means(steps[known], (mean - spread)[known]), palette.blue, of="band", band=True, width=0),
+        Line("band", means(steps[known], 2 * spread[known]), palette.blue, of="band", band=True),
         Line("training", series.points("reward", last), palette.blue),
         Line("evaluation", evaluated, palette.orange, dashed=True, symbol="diamond"),
     ]
@@ -118,50 +126,30 @@ def throughput(palette: Palette, look: JobLook, last: int | None) -> Options | N
     return line_chart(palette, lines, "tokens / s", low=0)
 
 
-def tokens_per_second(look: JobLook, last: int | None = None) -> Any:
+def tokens_per_second(look: JobLook, last: int | None = None) -> NDArray[np.float64]:
     """By step: tokens by the time since the record before, or by the step's own seconds for the first."""
     series = look.series
     passed = np.diff(series.column("time", None), prepend=np.nan)
     own = series.column("seconds", None)
     passed = np.where(np.isfinite(passed) & (passed > 0), passed, own)
     with np.errstate(divide="ignore", invalid="ignore"):
-        return (series.column("tokens", None) / passed)[-last if last else 0 :]
+        rate: NDArray[np.float64] = series.column("tokens", None) / passed
+    return rate[-last if last else 0 :]
 
 
 def time_spent(palette: Palette, look: JobLook, last: int | None) -> Options | None:
     """Seconds of a step by what they go to."""
     series, steps = look.series, look.series.steps(last)
-    parts = {
-        name: np.nan_to_num(series.column(column, last))
-        for name, column in (
-            ("wait: batch", "wait_batch"),
-            ("wait: staleness", "wait_staleness"),
-            ("publishing weights", "wait_publish"),
-            ("wait: checkpoint", "wait_checkpoint"),
-        )
-    }
+    parts = {name: np.nan_to_num(series.column(column, last)) for name, column in WAITS.items()}
     training = np.maximum(0, np.nan_to_num(series.column("seconds", last)) - parts["publishing weights"])
     if not len(steps):
         return None
     colours = (palette.orange, palette.purple, palette.green, palette.red)
-    lines = [Line("training", _means(steps, training), palette.blue, of="time", width=1)]
+    lines = [Line("training", means(steps, training), palette.blue, of="time", width=1)]
     for (name, values), colour in zip(parts.items(), colours, strict=True):
         if values.any():
-            lines.append(Line(name, _means(steps, values), colour, of="time", width=1))
+            lines.append(Line(name, means(steps, values), colour, of="time", width=1))
     return line_chart(palette, lines, "seconds per step", low=0)
-
-
-def _means(steps: Any, values: Any, most: int = 200) -> Points:
-    """Means of stretches of steps: stacked curves need the same steps each, which extremes are not."""
-    if not len(steps):
-        return []
-    length = 1
-    while len(steps) / length > most:
-        length *= 2
-    starts = np.concatenate([[0], np.flatnonzero(np.diff(steps // length)) + 1])
-    counts = np.diff(np.concatenate([starts, [len(steps)]]))
-    means = np.add.reduceat(values, starts) / counts
-    return [[int(steps[row]), float(f"{mean:.4g}")] for row, mean in zip(starts, means, strict=True)]
 
 
 def _guard_marks(look: JobLook, *names: tuple[GuardFigure, str]) -> list[Mark]:

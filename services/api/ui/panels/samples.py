@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
-from typing import Any, Literal
+from typing import Literal
 
 from nicegui import ui
 
@@ -14,6 +14,7 @@ from services.api.ui.palette import Palette
 from services.api.ui.panels.panel import Panel
 from services.api.ui.words import number
 from services.observability.metrics import RATIO_BUCKETS
+from services.records.samples import SampledGroup, SampledTrajectory
 
 Colouring = Literal["ratio", "weight", "version"]
 WEIGHT_EDGES = (0.1, 0.5, 0.8, 0.95, 1.05, 1.5)
@@ -21,15 +22,13 @@ WEIGHT_EDGES = (0.1, 0.5, 0.8, 0.95, 1.05, 1.5)
 MOST_TOKENS = 4000
 """Of one completion on a page."""
 
-Sample = dict[str, Any]
-
 
 class SamplesPanel:
     """Choose a group and a colouring; the group's completions below."""
 
     def __init__(self, redraw: Callable[[], None]) -> None:
-        self._samples: Sequence[Sample] = ()
-        self._drawn: tuple[Sample | None, object, bool, str] | None = None
+        self._samples: Sequence[SampledGroup] = ()
+        self._drawn: tuple[SampledGroup | None, object, bool, str] | None = None
         self._panel = Panel("samples", "Sampled completions", width="wide")
         with self._panel.tools:
             names = {"ratio": "ratio", "weight": "gate weight", "version": "version"}
@@ -39,13 +38,11 @@ class SamplesPanel:
         with self._panel.body:
             self._html = ui.html("", sanitize=False).classes("stack")
 
-    def take(self, samples: Sequence[Sample]) -> None:
+    def take(self, samples: Sequence[SampledGroup]) -> None:
         """The groups there are now, oldest first; the newest is shown until somebody chooses another."""
         newest_first = list(samples)[::-1]
         followed = self._group.value is None or self._group.value == _name(self._samples[-1:])
-        options = {
-            _name([sample]): f"step {sample['step']} · group {sample['group_number']}" for sample in newest_first
-        }
+        options = {_name([sample]): f"step {sample.step} · group {sample.group_number}" for sample in newest_first}
         self._samples = samples
         if options and (options != self._group.options):
             kept = self._group.value if not followed and self._group.value in options else next(iter(options))
@@ -60,15 +57,15 @@ class SamplesPanel:
             self._html.content = empty(waiting) if chosen is None else group_html(palette, chosen, wanted[1])
 
 
-def _name(samples: Sequence[Sample]) -> str | None:
-    return f"{samples[-1]['step']}/{samples[-1]['group_number']}" if samples else None
+def _name(samples: Sequence[SampledGroup]) -> str | None:
+    return f"{samples[-1].step}/{samples[-1].group_number}" if samples else None
 
 
-def group_html(palette: Palette, sample: Sample, colouring: Colouring) -> Markup:
+def group_html(palette: Palette, sample: SampledGroup, colouring: Colouring) -> Markup:
     """A group: legend, prompt, completions from the best reward to the worst."""
-    trajectories = sorted(sample["trajectories"], key=lambda trajectory: -trajectory["reward"])
-    versions = sorted({version for trajectory in trajectories for version in trajectory["versions"]})
-    prompt = sample["prompt"] or "(an empty prompt)"
+    trajectories = sorted(sample.trajectories, key=lambda trajectory: -trajectory.reward)
+    versions = sorted({version for trajectory in trajectories for version in trajectory.versions})
+    prompt = sample.prompt or "(an empty prompt)"
     parts = [
         _legend(palette, colouring, versions),
         Markup(f'<div><div class="muted small">Prompt</div><div class="prompt">{safe(prompt)}</div></div>'),
@@ -77,22 +74,17 @@ def group_html(palette: Palette, sample: Sample, colouring: Colouring) -> Markup
     return Markup(f'<div class="stack">{"".join(parts)}</div>')
 
 
-def _completion(palette: Palette, trajectory: dict[str, Any], colouring: Colouring, versions: Sequence[int]) -> Markup:
-    rows = list(
-        zip(
-            trajectory["tokens"],
-            trajectory["log_ratios"],
-            trajectory["weights"],
-            trajectory["versions"],
-            strict=False,
-        )
-    )
+def _completion(
+    palette: Palette, trajectory: SampledTrajectory, colouring: Colouring, versions: Sequence[int]
+) -> Markup:
+    columns = (trajectory.tokens, trajectory.log_ratios, trajectory.weights, trajectory.versions)
+    rows = list(zip(*columns, strict=False))
     tokens = "".join(_token(palette, *row, colouring, versions) for row in rows[:MOST_TOKENS])
     left_out = len(rows) - MOST_TOKENS
     rest = f'<p class="muted small">and {left_out} more tokens</p>' if left_out > 0 else ""
     mean = sum(row[1] for row in rows) / len(rows) if rows else 0.0
     facts = (
-        f"reward <b>{safe(number(trajectory['reward']))}</b> · advantage {safe(number(trajectory.get('advantage')))} · "
+        f"reward <b>{safe(number(trajectory.reward))}</b> · advantage {safe(number(trajectory.advantage))} · "
         f"{len(rows)} tokens · sequence ratio {safe(number(_exp(mean), 4))}"
     )
     return Markup(

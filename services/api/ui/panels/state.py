@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from typing import Any
 
 from services.api.ui.html import LEVEL_LOOKS, STATE_LOOKS, Markup, empty, mark, note, safe, table
 from services.api.ui.reading import JobLook
 from services.api.ui.words import NOTHING, clock, count, number, seconds, since, size
 from services.drift.findings import Finding
 from services.job.guard import LOW_IS_BAD, GuardFigure
+from services.records.step import GuardView
 from services.store.job.events import Event
 from services.store.job.transitions import WAITS_FOR
 
@@ -80,7 +80,7 @@ def queues(look: JobLook) -> str:
 def ledger(look: JobLook) -> str:
     """Counts of groups, and of tokens that were sampled in vain."""
     counts = look.ledger
-    rows: list[tuple[Any, str]] = [("issued", count(counts.issued)), ("trained", count(counts.trained))]
+    rows: list[tuple[str, str]] = [("issued", count(counts.issued)), ("trained", count(counts.trained))]
     rows += [(f"dropped: {reason.replace('_', ' ')}", count(dropped)) for reason, dropped in counts.dropped.items()]
     rows += [("in flight", count(counts.in_flight))]
     missing = len(counts.missing)
@@ -95,18 +95,18 @@ def ledger(look: JobLook) -> str:
 
 def guard(look: JobLook) -> str:
     """Its level, what it did last, its limits."""
-    spec, said = look.record.spec.guard, (look.latest or {}).get("guard") or {}
+    spec, said = look.record.spec.guard, look.latest.guard if look.latest else GuardView()
     if not spec.actions:
         return empty("This job has no guard: its list of actions is empty")
-    level = int(said.get("level") or 0)
-    state = mark("level 0: all is well", "good") if level == 0 else mark(f"level {level}: alarm", "warn")
-    parts = [f'<div class="line">{state}{_ladder(spec.actions, level)}</div>']
-    if said.get("actions"):
-        parts.append(note("Last step", f"action: {', '.join(said['actions'])}", "warn"))
-    parts += [f'<p class="small">{safe(reason)}</p>' for reason in said.get("reasons") or []]
-    factor = said.get("learning_rate_factor", 1.0)
-    if factor is not None and factor < 1:
-        parts.append(f'<p class="small">The learning rate is at {number(factor)} of what the job asked for.</p>')
+    alarm = mark(f"level {said.level}: alarm", "warn")
+    state = mark("level 0: all is well", "good") if said.level == 0 else alarm
+    parts = [f'<div class="line">{state}{_ladder(spec.actions, said.level)}</div>']
+    if said.actions:
+        parts.append(note("Last step", f"action: {', '.join(said.actions)}", "warn"))
+    parts += [f'<p class="small">{safe(reason)}</p>' for reason in said.reasons]
+    if said.learning_rate_factor < 1:
+        factor = number(said.learning_rate_factor)
+        parts.append(f'<p class="small">The learning rate is at {factor} of what the job asked for.</p>')
     limits = [
         [GUARDED[name], f"{'<' if name in LOW_IS_BAD else '>'} {number(limit.enter)}", number(limit.leave)]
         for name, limit in spec.limits().items()
@@ -149,8 +149,7 @@ def evaluations(look: JobLook) -> str:
         why = "no evaluation yet" if look.record.spec.evaluation else "the job has no validation file"
         return empty(f"Nothing to show: {why}")
     rows = [
-        [record["step"], number(record.get("reward_mean")), record.get("graded", NOTHING), record.get("failed", 0),
-         record.get("missing", 0), seconds(record.get("seconds"))]
+        [record.step, number(record.reward_mean), record.graded, record.failed, record.missing, seconds(record.seconds)]
         for record in reversed(look.evaluations[-50:])
     ]  # fmt: skip
     heads = ["after step", "reward", "graded", "failed", "missing", "took"]
@@ -162,7 +161,7 @@ def checkpoints(look: JobLook) -> str:
     if not look.checkpoints:
         return empty(f"No checkpoint yet: one is written every {look.record.spec.learner.checkpoint_every} steps")
     rows = [
-        [record["step"], number(record.get("train_mean_reward")), clock(record["created_at"])]
+        [record.step, number(record.train_mean_reward), clock(record.created_at)]
         for record in reversed(look.checkpoints)
     ]
     return table(["steps", "reward", "written"], rows, numbers=(0, 1))

@@ -14,8 +14,8 @@ def tiles(look: JobLook) -> str:
     series, spec = look.series, look.record.spec
     done, wanted = look.progress.next_step, spec.learner.steps
     rate = tokens_per_second(look)
-    evaluated = [record for record in look.evaluations if record.get("reward_mean") is not None]
-    evaluation = f"evaluation {number(evaluated[-1]['reward_mean'])}" if evaluated else "not evaluated yet"
+    evaluated = [record.reward_mean for record in look.evaluations if record.reward_mean is not None]
+    evaluation = f"evaluation {number(evaluated[-1])}" if evaluated else "not evaluated yet"
     step_seconds = series.newest("seconds")
     shown = [
         _tile("Step", f"{count(done)} / {count(wanted)}", progress_bar(done / wanted, f"{done} of {wanted} steps")),

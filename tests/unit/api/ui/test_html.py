@@ -15,30 +15,28 @@ from services.api.ui.html import mark, note, progress_bar, safe, script, table
 from services.api.ui.palette import DARK, LIGHT, Palette
 from services.api.ui.panels.samples import group_html
 from services.api.ui.series import BUCKETS
+from services.records.samples import GateCurve, SampledGroup
 
 EVIL = '<script>alert("1")</script>\''
 
 
-def trajectory(**changes: Any) -> dict[str, Any]:
+def group(prompt: str, **changes: Any) -> SampledGroup:
     known = {"tokens": [EVIL, "", " \n"], "log_ratios": [0.0, -9.0, 99.0], "weights": [1.0, 0.0, 7.0]}
-    return {"reward": 1.0, "advantage": -0.5, "versions": [1, 2, 2], **known, **changes}
+    row = {"reward": 1.0, "advantage": -0.5, "versions": [1, 2, 2], **known, **changes}
+    return SampledGroup.model_validate({"step": 1, "group_number": 0, "prompt": prompt, "trajectories": [row]})
 
 
 @pytest.mark.parametrize("colouring", ["ratio", "weight", "version"])
 @pytest.mark.parametrize("palette", [LIGHT, DARK])
 def test_samples_are_text(palette: Palette, colouring: Any) -> None:
-    shown = group_html(
-        palette, {"step": 1, "group_number": 0, "prompt": EVIL, "trajectories": [trajectory()]}, colouring
-    )
+    shown = group_html(palette, group(EVIL), colouring)
     assert "<script" not in shown and "alert(&#34;1&#34;)" in shown
     assert shown.count("data-tip") == 3
 
 
 def test_a_group_of_an_objective_without_weights_or_tokens() -> None:
     empty = {key: [] for key in ("tokens", "log_ratios", "weights", "versions")}
-    shown = group_html(
-        LIGHT, {"step": 1, "group_number": 0, "prompt": "", "trajectories": [trajectory(**empty)]}, "version"
-    )
+    shown = group_html(LIGHT, group("", **empty), "version")
     assert "0 tokens" in shown
 
 
@@ -88,12 +86,12 @@ def test_charts_are_none_without_figures_and_plain_json_with_them() -> None:
     assert line_chart(LIGHT, [Line("a", [[1, 0.0]], "#000000")], "y", log=True) is None, "no logarithm of 0"
     assert ratio_bars(LIGHT, np.zeros(BUCKETS), "tokens") is None
     assert heat_map(LIGHT, np.array([1]), np.zeros((1, BUCKETS)), "tokens") is None
-    assert gate_chart(LIGHT, {"log_ratio": [0.0], "positive": [], "negative": []}, np.ones(BUCKETS)) is None
+    assert gate_chart(LIGHT, GateCurve(objective="sspo", log_ratio=(0.0,)), np.ones(BUCKETS)) is None
     shown = [
         line_chart(DARK, [Line("a", [[1, 0.5]], "#000000")], "y", marks=[Mark(1, "limit")]),
         ratio_bars(DARK, np.ones(BUCKETS), "tokens"),
         heat_map(DARK, np.arange(5000), np.ones((5000, BUCKETS)), "tokens"),
-        gate_chart(DARK, {"log_ratio": [-1.0, 0.0], "positive": [0.5, 1.0], "negative": []}, np.ones(BUCKETS)),
+        gate_chart(DARK, GateCurve(objective="sspo", log_ratio=(-1.0, 0.0), positive=(0.5, 1.0)), np.ones(BUCKETS)),
     ]
     assert all(shown)
     json.dumps(shown, allow_nan=False)

@@ -10,6 +10,7 @@ import pytest
 from services.api.dependencies import Service
 from services.api.ui import reading
 from services.api.ui.reading import JobReading, JobsReading
+from services.records.step import StepRecord
 from services.settings.processes import ApiSettings
 from services.store.client import Client
 from services.store.job.jobs import JobNotFound, Jobs
@@ -27,7 +28,7 @@ def service(redis_url: str, client: Client, tmp_path: Path) -> Service:
 
 
 def put(service: Service, step: int, reward: float) -> None:
-    service.steps.put(JOB, step, {"time": 1000 * reward + step, "reward_mean": reward})
+    service.steps.put(JOB, StepRecord(step=step, time=1000 * reward + step, reward_mean=reward))
 
 
 def rewards(job: JobReading) -> list[float]:

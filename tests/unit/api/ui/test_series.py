@@ -9,14 +9,17 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.api.ui.series import BUCKETS, MOST_POINTS, Series, thin
+from services.api.ui.series import BUCKETS, Series
+from services.api.ui.thinning import MOST_POINTS, thin
+from services.records.step import StepRecord
 
 
-def record(step: int, **changes: Any) -> dict[str, Any]:
+def record(step: int, by_staleness: tuple[int, ...] = (0,), **changes: Any) -> StepRecord:
     counts = [float(step)] + [0.0] * (BUCKETS - 1)
     histograms = {"ratio_histogram": counts, "sequence_ratio_histogram": counts}
-    drift = {"ess_token": 0.5, "histograms": histograms, "by_staleness": {"0": histograms}}
-    return {"step": step, "time": 100.0 + step, "reward_mean": step / 10, "drift": drift, **changes}
+    said = {"step": step, "time": 100.0 + step, "reward_mean": step / 10}
+    drift = {"ess_token": 0.5, "histograms": histograms, "by_staleness": dict.fromkeys(by_staleness, histograms)}
+    return StepRecord.model_validate({**said, "drift": drift, **changes})
 
 
 def filled(steps: range) -> Series:
@@ -26,10 +29,10 @@ def filled(steps: range) -> Series:
     return series
 
 
-def test_figures_are_found_by_their_paths_and_gaps_are_nan() -> None:
+def test_figures_are_read_of_a_record_and_gaps_are_nan() -> None:
     series = Series()
     series.add(record(3))
-    series.add({"step": 4, "reward_mean": None})
+    series.add(StepRecord(step=4, reward_mean=None))
     assert series.steps().tolist() == [3, 4]
     assert series.points("ess_token") == [[3, 0.5], [4, None]]
     assert (series.newest("reward"), series.last_step) == (None, 4)
@@ -47,9 +50,7 @@ def test_a_step_trained_again_undoes_what_followed() -> None:
 
 def test_a_staleness_that_comes_late_has_zeros_before_and_after() -> None:
     series = filled(range(3))
-    late = record(3)
-    late["drift"]["by_staleness"] = {"11": late["drift"]["histograms"], "9": late["drift"]["histograms"]}
-    series.add(late)
+    series.add(record(3, by_staleness=(11, 9)))
     series.add(record(4))
     assert series.staleness == ["0", "8"]
     assert series.histogram("sequence", "8")[:, 0].tolist() == [0, 0, 0, 6, 0]

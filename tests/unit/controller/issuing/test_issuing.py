@@ -197,7 +197,7 @@ def test_an_evaluation_issues_only_so_many_rows_at_once(
     evaluation.tick(4)
     assert not evaluation.running
     [record] = Evaluations(client).list(JOB)
-    assert (record["graded"], record["missing"], record["reward_mean"]) == (6, 0, pytest.approx(5 / 6))
+    assert (record.graded, record.missing, record.reward_mean) == (6, 0, pytest.approx(5 / 6))
     assert verify_index(client, JOB) == []
 
 
@@ -217,7 +217,7 @@ def test_rows_of_an_evaluation_that_redis_lost_are_issued_again(
     for number in range(1, 6):
         answer(client, number)
     evaluation.tick(4)
-    assert not evaluation.running and Evaluations(client).list(JOB)[0]["graded"] == 6
+    assert not evaluation.running and Evaluations(client).list(JOB)[0].graded == 6
 
 
 def test_what_was_evaluated_on_undone_weights_is_evaluated_again(
@@ -228,7 +228,7 @@ def test_what_was_evaluated_on_undone_weights_is_evaluated_again(
     for number in range(6):
         answer(client, number, step=8)
     evaluation.tick(8)
-    assert [record["step"] for record in Evaluations(client).list(JOB)] == [8]
+    assert [record.step for record in Evaluations(client).list(JOB)] == [8]
     evaluation.tick(12)
     assert evaluation.running
     Evaluations(client).forget_after(JOB, 5)
@@ -276,7 +276,7 @@ def test_answers_that_are_none_are_buried_and_the_evaluation_ends(
         answer(client, number)
     evaluation.tick(4)
     [record] = Evaluations(client).list(JOB)
-    assert (record["graded"], record["failed"], record["missing"]) == (3, 3, 0)
+    assert (record.graded, record.failed, record.missing) == (3, 3, 0)
     found, _ = DeadLetters(client).list(JOB)
     assert sorted(letter.number if letter.number is not None else -1 for letter in found) == [-1, 0, 1, 2, 77]
     assert {letter.found_in for letter in found} == {EVAL_SCORED} and EVAL_SCORED in EVALUATION_STREAMS

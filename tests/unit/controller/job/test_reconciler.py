@@ -19,11 +19,11 @@ from services.controller.job.waiting import Situation, situation_of
 from services.controller.loop import Controller
 from services.controller.validation import InvalidFile
 from services.disk.layout import Layout
+from services.records.worker import WorkerRecord, WorkerState
 from services.store import keys
 from services.store.client import Client
 from services.store.job.events import Event, Events
 from services.store.job.jobs import JobError, JobRecord, Jobs
-from services.store.job.registry import WorkerRecord, WorkerState
 from services.store.job.transitions import CANCEL, Status
 from services.store.job.waits import Wait, WaitKey
 from services.trajectories import streams

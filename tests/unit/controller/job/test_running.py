@@ -15,11 +15,11 @@ from services.disk.files import make_folder
 from services.disk.layout import Layout
 from services.job.datasets import Row
 from services.job.spec import EvaluationSpec
+from services.records.worker import WorkerRecord
 from services.store import keys
 from services.store.client import Client
 from services.store.job.events import Events
 from services.store.job.jobs import JobError, JobRecord, Jobs
-from services.store.job.registry import WorkerRecord
 from services.store.job.steps import Evaluations
 from services.store.job.transitions import PAUSE, Status
 from services.trajectories.entries import EVAL_PROMPTS, EVAL_SCORED, PROMPTS
@@ -192,7 +192,7 @@ def test_a_wanted_evaluation_has_its_prompts_issued_and_its_answers_collected(jo
         answer(job.client, number)
     job.look()
     [outcome] = Evaluations(job.client).list(JOB)
-    assert (outcome["step"], outcome["failed"], outcome["missing"]) == (0, 3, 0)
+    assert (outcome.step, outcome.failed, outcome.missing) == (0, 3, 0)
 
 
 def test_nothing_is_evaluated_that_was_not_asked_for(job: Job) -> None:

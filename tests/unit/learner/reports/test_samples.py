@@ -13,6 +13,7 @@ from services.disk.layout import Layout
 from services.learner.model.tensors import micro_batches, sequences
 from services.learner.reports import samples as samples_module
 from services.learner.reports.samples import Samples, TokenLog, gate_curve
+from services.store.job import looks
 from services.trajectories.codec import decode_group
 from sspo_core.types import TokenReadings
 from sspo_proto.trajectory_pb2 import Group
@@ -64,7 +65,7 @@ def test_the_newest_stay_and_long_ones_are_cut(
     layout: Layout, group: Group, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(samples_module, "EVERY_SECONDS", 0.0)
-    monkeypatch.setattr(samples_module, "KEPT", 3)
+    monkeypatch.setattr(looks, "KEPT", 3)
     monkeypatch.setattr(samples_module, "MOST_TOKENS", 2)
     path = tmp_path / "samples.jsonl"
     samples, log = Samples(path, layout.model("tiny")), logged(group)
@@ -86,7 +87,7 @@ def test_one_in_a_while_is_enough(layout: Layout, group: Group, tmp_path: Path) 
 
 def test_a_clip_is_seen_in_the_curve_of_a_clipped_objective() -> None:
     spec = job_spec().model_copy(update={"objective": {"name": "reinforce"}})
-    assert set(gate_curve(spec)["positive"]) == {1.0}
+    assert set(gate_curve(spec).positive) == {1.0}
     clipped = gate_curve(job_spec().model_copy(update={"objective": {"name": "grpo"}}))
-    far = clipped["log_ratio"].index(max(clipped["log_ratio"]))
-    assert clipped["positive"][far] == 0.0 < clipped["negative"][far]
+    far = clipped.log_ratio.index(max(clipped.log_ratio))
+    assert clipped.positive[far] == 0.0 < clipped.negative[far]

@@ -7,10 +7,11 @@ import time
 
 import pytest
 
+from services.records.worker import WorkerDetail, WorkerRecord
 from services.store.client import Client
 from services.store.job import presence
 from services.store.job.presence import Presence
-from services.store.job.registry import Registry, WorkerRecord
+from services.store.job.registry import Registry
 
 JOB = "ftjob-1"
 
@@ -18,11 +19,11 @@ JOB = "ftjob-1"
 def test_a_heartbeat_says_who_where_and_how(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     said = Presence(client, JOB, "rollout-1", "rollout", "host:9100")
     assert said.due(), "the first one at once"
-    said.say("ready", 3, engine="http://e")
+    said.say("ready", 3, WorkerDetail(engine_pid=7))
     [worker] = Registry(client).list(JOB)
     assert (worker.id, worker.kind, worker.state, worker.policy_version) == ("rollout-1", "rollout", "ready", 3)
     assert worker.pid == os.getpid() and worker.node and abs(worker.heartbeat - time.time()) < 30
-    assert worker.detail == {"engine": "http://e", "metrics_address": "host:9100"}
+    assert worker.detail == WorkerDetail(engine_pid=7, metrics_address="host:9100")
     assert not said.due()
     monkeypatch.setattr(presence, "BEAT_SECONDS", 0.0)
     said.say("draining")
