@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -142,3 +144,88 @@ def test_audit_finds_numbers_trained_twice_and_missing_ones(tmp_path: Path) -> N
     report = audit(tmp_path)
     assert (report.trained_twice, report.missing, report.closed, report.clean) == ([1], [2], True, False)
     assert (report.steps, report.dropped) == (2, {"job_end": 1})
+
+
+def test_epochs_are_dense_and_each_is_claimed_once(tmp_path: Path) -> None:
+    journals = [Journal(tmp_path) for _ in range(12)]
+    assert [journal.epoch for journal in journals] == [0] * 12
+    assert [journal.claim_epoch() for journal in journals] == list(range(1, 13))
+    journals[-1].check_epoch()
+    for journal in journals[:-1]:
+        with pytest.raises(Fenced):
+            journal.check_epoch()
+
+
+def test_a_learner_that_claims_at_the_same_moment_takes_the_next_epoch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    late, look = Journal(tmp_path), Path.glob
+
+    def another_is_faster(folder: Path, pattern: str) -> list[Path]:
+        found = list(look(folder, pattern))
+        if pattern == "epoch.*" and not found:
+            (tmp_path / "epoch.1").write_text("another")
+        return found
+
+    monkeypatch.setattr(Path, "glob", another_is_faster)
+    assert late.claim_epoch() == 2
+
+
+def test_what_killed_learners_left_goes_once_it_is_old(tmp_path: Path) -> None:
+    old, young = tmp_path / ".record-0-1-77", tmp_path / ".pruned-0-1-78"
+    for path in (old, young):
+        path.write_bytes(b"half")
+    os.utime(old, (time.time() - 4000, time.time() - 4000))
+    Journal(tmp_path).claim_epoch()
+    assert not old.exists() and young.exists(), "a young one may be a living learner's"
+
+
+def test_pruning_goes_on_where_it_ended(tmp_path: Path) -> None:
+    journal = written(tmp_path, *(step(number, number) for number in range(4)))
+    for sequence in range(4):
+        journal.result_path(sequence).write_text("{}")
+    assert [journal.prune(below=below) for below in (1, 1, 3, 2)] == [1, 0, 2, 0]
+    assert [journal.result_path(sequence).exists() for sequence in range(4)] == [False, False, False, True]
+    assert journal.read(3).payloads == [b"group 3"]
+
+
+def test_a_journal_without_records_is_read(tmp_path: Path) -> None:
+    assert list(Journal(tmp_path).headers()) == []
+    report = audit(tmp_path)
+    assert (report.records, report.steps, report.trained, report.last_cursor, report.closed) == (0, 0, 0, 0, False)
+    assert report.clean and report.dropped == {}
+
+
+def test_reading_again_begins_at_the_beginning(tmp_path: Path) -> None:
+    journal = written(tmp_path, step(0, 0), step(1, 1))
+    for _ in range(2):
+        assert [header.sequence for header in journal.headers()] == [0, 1]
+    assert journal.commit(step(2, 2)).sequence == 2
+
+
+def test_a_record_that_follows_nothing_is_damage(tmp_path: Path) -> None:
+    one, other = tmp_path / "one", tmp_path / "other"
+    written(one, step(0, 0), step(1, 1))
+    written(other, step(0, 7), step(1, 1))
+    (one / "00000001.rec").write_bytes((other / "00000001.rec").read_bytes())
+    with pytest.raises(JournalDamaged, match="record 1 does not follow"):
+        list(Journal(one).headers())
+
+
+def test_the_audit_of_a_whole_job_is_clean(tmp_path: Path) -> None:
+    written(
+        tmp_path,
+        step(0, 0, 1, cursor=4),
+        Draft(kind="drop", step=1, cursor=4, dropped={"stale": [2]}),
+        Draft(kind="close", step=1, cursor=5, dropped={"job_end": [3, 4]}),
+    )
+    report = audit(tmp_path)
+    assert report.clean and report.closed and report.missing == []
+    assert (report.records, report.steps, report.trained, report.last_cursor) == (3, 1, 2, 5)
+    assert report.dropped == {"stale": 1, "job_end": 2}
+
+
+def test_each_place_of_a_record_has_its_own_files(tmp_path: Path) -> None:
+    journal = Journal(tmp_path)
+    assert journal.result_path(3).name == "00000003.out"
+    assert journal.attempt_path(3, 2).name == "00000003.attempt.2"

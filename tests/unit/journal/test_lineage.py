@@ -114,3 +114,29 @@ def test_versions_of_undone_weights_are_those_between_the_step_gone_back_to_and_
     assert undone_versions(told) == [range(3, 5)], "2 has the weights that step 1 was trained from"
     assert undone_versions(told[:3]) == []
     assert undone_versions([replace(header, policy_version=2) for header in SKIPPED]) == []
+
+
+def test_a_cut_that_undoes_nothing_undoes_no_versions() -> None:
+    found = headers(("step", 0, [0]), ("skip", 1, {}), ("step", 1, [1]))
+    told = [replace(header, policy_version=version) for header, version in zip(found, (1, 5, 5), strict=True)]
+    assert undone_versions(told) == []
+    assert [header.sequence for header in surviving(told)] == [0, 2]
+
+
+def test_a_rollback_ends_a_row_of_skips() -> None:
+    skip = [("step", 0, [1]), ("skip", 0, {"poison": [1]})]
+    assert skips_in_a_row([]) == 0
+    assert skips_in_a_row(headers(*skip, *skip)) == 2
+    assert skips_in_a_row(headers(*skip, ("rollback", 0, {}), *skip)) == 1
+
+
+def test_the_audit_counts_what_is_undone_once() -> None:
+    report = audit_headers(ROLLED_BACK)
+    assert (report.records, report.last_cursor, report.missing, report.closed) == (5, 8, [], False)
+    assert audit_headers(SKIPPED).closed and audit_headers(SKIPPED).clean
+    assert audit_headers(SKIPPED[:-1]).missing == [7] and not audit_headers(SKIPPED[:-1]).clean
+
+
+def test_reasons_of_one_kind_are_kept_together() -> None:
+    found = headers(("drop", 0, {"stale": [3]}), ("drop", 0, {"stale": [1], "poison": [2]}))
+    assert finished_numbers(found) == {"trained": [], "stale": [3, 1], "poison": [2]}
