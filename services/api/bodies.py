@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import math
-from typing import Annotated, Any, NoReturn, TypeVar
+from typing import Annotated, Any, TypeVar
 
 from fastapi import Depends, Request
 from pydantic import BaseModel, ValidationError
 
 from services.api.errors import bad_request, from_validation
+from services.job import strict_json
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -17,8 +18,7 @@ Model = TypeVar("Model", bound=BaseModel)
 async def _read(request: Request) -> dict[str, Any]:
     raw = await request.body()
     try:
-        body = json.loads(raw.decode("utf-8"), parse_constant=_refuse_constant)
-        json.dumps(body, ensure_ascii=False).encode("utf-8")  # refuses escaped lone surrogates, which no text can carry
+        body = strict_json.parse(raw.decode("utf-8"))
     except (ValueError, RecursionError) as error:
         raise bad_request(None, f"The body is not JSON: {error}", "invalid_json") from error
     if not isinstance(body, dict):
@@ -37,10 +37,6 @@ def _infinite(value: Any) -> str | None:
         if (path := _infinite(part)) is not None:
             return f"{name}.{path}" if path else str(name)
     return None
-
-
-def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is not a JSON number")
 
 
 JsonBody = Annotated[dict[str, Any], Depends(_read)]

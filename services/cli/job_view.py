@@ -9,6 +9,8 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
+from services.records.worker import WORKER_KINDS
+
 STYLES = {"succeeded": "green", "failed": "red", "cancelled": "yellow", "running": "cyan"}
 DRIFT_FIGURES = ("ratio_mean", "kl_k3", "ess_token", "outside_band_ratio", "drift_share")
 
@@ -32,7 +34,7 @@ def _rows(view: dict[str, Any]) -> Iterator[tuple[str, str | Text]]:
         yield "error", Text(f"{view['error']['code']}: {view['error']['message']}", style="red")
     yield "step", f"{view['step']} of {view['spec']['learner']['steps']}, policy version {view['policy_version']}"
     yield "groups", _ledger(view["ledger"])
-    for kind in ("rollout", "reward", "learner"):
+    for kind in WORKER_KINDS:
         yield f"{kind} workers", _workers(kind, view)
     if view["drift"]:
         shown = ((name, view["drift"].get(name)) for name in DRIFT_FIGURES)

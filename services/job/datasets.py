@@ -7,12 +7,12 @@ Invariants: row n is line n (0-based) of the file, so that a row's number names 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, NoReturn
+from typing import Any, BinaryIO
 
+from services.job import strict_json
 from services.job.graders import Grader, TemplateError, item_placeholders
 
 MAX_LINE_BYTES = 4 * 2**20
@@ -113,18 +113,12 @@ def _parse_object(line: bytes) -> dict[str, Any]:
     except UnicodeDecodeError as error:
         raise _BadRow(f"not UTF-8 at byte {error.start}") from error
     try:
-        value = json.loads(text, parse_constant=_refuse_constant)
-        if "\\u" in text:  # an escaped lone surrogate is valid JSON that no UTF-8 text can carry
-            json.dumps(value, ensure_ascii=False).encode("utf-8")
+        value = strict_json.parse(text)
     except (ValueError, RecursionError) as error:
         raise _BadRow(f"not JSON: {error}") from error
     if not isinstance(value, dict):
         raise _BadRow(f"expected a JSON object, not {type(value).__name__}")
     return value
-
-
-def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is not a JSON number")
 
 
 def _parse_message(where: str, message: Any) -> dict[str, str]:

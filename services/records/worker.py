@@ -8,6 +8,9 @@ from services.records.record import Record
 
 WorkerKind = Literal["rollout", "reward", "learner"]
 WORKER_KINDS: tuple[WorkerKind, ...] = get_args(WorkerKind)
+ScaledKind = Literal["rollout", "reward"]
+"""Kinds of which a person says how many there are."""
+SCALED_KINDS: tuple[ScaledKind, ...] = get_args(ScaledKind)
 WorkerState = Literal["starting", "syncing", "ready", "draining", "failed"]
 WORKER_STATES: tuple[WorkerState, ...] = get_args(WorkerState)
 

@@ -41,14 +41,14 @@ class Known:
 
 
 @dataclass(frozen=True)
-class Draft:
+class JobDraft:
     """A job ready to be stored, and what its owner should be told about it."""
 
     record: JobRecord
     warnings: tuple[str, ...]
 
 
-def build(body: dict[str, Any], known: Known, *, job_id: str, created_at: int, seed: int) -> Draft:
+def build(body: dict[str, Any], known: Known, *, job_id: str, created_at: int, seed: int) -> JobDraft:
     """The job that a request body asks for; `seed` is for one that names none. Raises ApiError."""
     request = parse(CreateJob, body)
     _check_references(request, known)
@@ -71,7 +71,7 @@ def build(body: dict[str, Any], known: Known, *, job_id: str, created_at: int, s
         reward_workers=spec.reward.workers,
         waiting_for=WaitingFor.of(wait, created_at) if (wait := WAITS_FOR[Status.VALIDATING_FILES]) else None,
     )
-    return Draft(record, _warnings(request))
+    return JobDraft(record, _warnings(request))
 
 
 def with_id(record: JobRecord, job_id: str) -> JobRecord:

@@ -22,7 +22,7 @@ from services.api.views import event_view, ledger_view, page, streams_view, work
 from services.records.record import numbers
 from services.records.step import StepRecord
 from services.store.job.looks import gate_of, samples_of
-from services.store.job.operations import ScaledKind
+from services.records.worker import ScaledKind
 from services.store.job.transitions import ENDED
 from services.trajectories.stream_stats import stream_stats
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
 
 from services.controller.issuing.capacity import Capacity, Limit
 from services.records.worker import WorkerRecord
+from services.records.worker import ScaledKind
 from services.store.job.jobs import JobRecord
 from services.store.job.waits import Wait, WaitKey
 from services.trajectories.ledger import LedgerSnapshot
@@ -23,7 +23,7 @@ LEARNER_PHASES = {
     "exporting": Wait(WaitKey.EXPORT, "the learner to export the model"),
     "finished": Wait(WaitKey.END, "evaluations and workers to end"),
 }
-REPLICAS: dict[Literal["rollout", "reward"], tuple[WaitKey, WaitKey]] = {
+REPLICAS: dict[ScaledKind, tuple[WaitKey, WaitKey]] = {
     "rollout": (WaitKey.ROLLOUT_REPLICAS, WaitKey.ROLLOUT_WORKERS),
     "reward": (WaitKey.REWARD_REPLICAS, WaitKey.REWARD_WORKERS),
 }

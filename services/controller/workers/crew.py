@@ -11,10 +11,11 @@ from typing import Any
 
 import structlog
 
-from services.controller.workers.fleet import Ended, Fleet, Kind, Member
+from services.controller.workers.fleet import Ended, Fleet, Member
 from services.controller.workers.supervision import MAX_DEATHS, Supervision
 from services.job.spec import JobSpec
 from services.records.worker import WorkerRecord
+from services.records.worker import WORKER_KINDS, WorkerKind
 from services.store import keys
 from services.store.client import Client
 from services.store.job.events import Events
@@ -26,7 +27,6 @@ from services.trajectories.tallies import RESTARTS, Tallies
 
 log = structlog.get_logger()
 
-KINDS: tuple[Kind, ...] = ("learner", "rollout", "reward")
 HEARTBEAT_TIMEOUT_SECONDS = 120.0
 """Silence after which a worker that once reported is taken for hung and replaced."""
 STARTUP_TIMEOUT_SECONDS = 600.0
@@ -62,7 +62,7 @@ class Crew:
             self._forget(ghost.id)
         return self._registry.list(self._id)
 
-    def keep(self, kind: Kind, wanted: int) -> None:
+    def keep(self, kind: WorkerKind, wanted: int) -> None:
         """Start what is missing, drain what is too much; the newest go first."""
         active = [member for member in self._fleet.of(kind) if not member.draining]
         for _ in range(wanted - len(active)):
@@ -75,7 +75,7 @@ class Crew:
                 log.warning("drain_overdue", job=self._id, worker=member.id)
                 self._dismiss(member)
 
-    def _new_id(self, kind: Kind) -> str:
+    def _new_id(self, kind: WorkerKind) -> str:
         """An id that no living worker has: Redis may have forgotten that it gave some."""
         while True:
             worker_id = f"{kind}-{self._client.hincrby(keys.workers_started(self._id), kind, 1)}"
@@ -83,7 +83,7 @@ class Crew:
                 return worker_id
 
     def drain_all(self) -> None:
-        for kind in KINDS:
+        for kind in WORKER_KINDS:
             for member in self._fleet.of(kind):
                 self._fleet.drain(member)
 
@@ -98,7 +98,7 @@ class Crew:
     def replace_silent(self) -> JobError | None:
         """Dismiss workers whose heartbeat stopped although their process lives, or that never began to report."""
         heard = {worker.id: worker.heartbeat for worker in self._registry.list(self._id)}
-        for kind in KINDS:
+        for kind in WORKER_KINDS:
             for member in self._fleet.of(kind):
                 silent = time.time() - heard[member.id] if member.id in heard else 0.0
                 age = time.monotonic() - member.started
@@ -112,7 +112,7 @@ class Crew:
     def end(self) -> None:
         """End all workers at once, strays too, and everything that is left of them."""
         self._fleet.adopt()
-        members = [member for kind in KINDS for member in self._fleet.of(kind)]
+        members = [member for kind in WORKER_KINDS for member in self._fleet.of(kind)]
         self._fleet.kill_all()
         for member in members:
             self._forget(member.id)
@@ -129,14 +129,14 @@ class Crew:
         self._events.add(self._id, f"{member.id} died and is replaced: {ended.error}", level="warn")
         return self._death(member.kind, ended.error)
 
-    def _death(self, kind: Kind, cause: str) -> JobError | None:
+    def _death(self, kind: WorkerKind, cause: str) -> JobError | None:
         Tallies(self._client).count(self._id, f"{RESTARTS}{kind}")
         if not self._supervision.death(kind, self._progress(kind)):
             return None
         message = f"{MAX_DEATHS} {kind} workers were lost without progress in between; the last: {cause}"
         return JobError(code=f"{kind}_crash_loop", message=message)
 
-    def _progress(self, kind: Kind) -> int:
+    def _progress(self, kind: WorkerKind) -> int:
         """A committed step for a learner, a hand-over for a worker: what clears the count of deaths."""
         if kind == "learner":
             return Progress(self._client).read(self._id).next_step

@@ -8,18 +8,18 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import ray
 import structlog
 from ray.exceptions import RayError
 
 from services.job.spec import JobSpec
+from services.records.worker import WORKER_KINDS, WorkerKind
 from services.settings.processes import PlacementSettings
 
 log = structlog.get_logger()
 
-Kind = Literal["learner", "rollout", "reward"]
 NAMESPACE = "sspo"
 WORKER_RESOURCE = "sspo_worker"
 """A Ray resource by which nodes of a cluster can say that actors belong on them."""
@@ -30,7 +30,7 @@ class Member:
     """One living actor."""
 
     id: str
-    kind: Kind
+    kind: WorkerKind
     handle: Any
     run: Any
     """Future of the actor's `run`: resolves when the actor has ended, whatever the reason."""
@@ -58,7 +58,7 @@ class Fleet:
         """Ids of former members: Ray may still list one that was just killed."""
         self.adopt()
 
-    def of(self, kind: Kind) -> list[Member]:
+    def of(self, kind: WorkerKind) -> list[Member]:
         """Living members of a kind, draining ones included."""
         return [member for member in self._members.values() if member.kind == kind]
 
@@ -68,7 +68,7 @@ class Fleet:
     def __len__(self) -> int:
         return len(self._members)
 
-    def start(self, kind: Kind, worker_id: str) -> Member:
+    def start(self, kind: WorkerKind, worker_id: str) -> Member:
         """Create one actor. Its constructor and its work go on in the background."""
         actor = _actor_class(kind).options(
             name=f"{self._spec.job_id}/{worker_id}", namespace=NAMESPACE, lifetime="detached", **_resources(kind)
@@ -112,7 +112,7 @@ class Fleet:
         finally:
             ray.kill(member.handle, no_restart=True)  # a detached actor whose `run` ended still holds its process
 
-    def _join(self, worker_id: str, kind: Kind, handle: Any) -> Member:
+    def _join(self, worker_id: str, kind: WorkerKind, handle: Any) -> Member:
         member = Member(worker_id, kind, handle, handle.run.remote(), time.monotonic())
         self._members[worker_id] = member
         return member
@@ -132,10 +132,15 @@ class Fleet:
             except ValueError:  # it died between the two calls
                 continue
             log.info("actor_adopted", job=self._spec.job_id, worker=worker_id)
-            self._join(worker_id, worker_id.split("-")[0], handle)
+            self._join(worker_id, _kind_of(worker_id), handle)
 
 
-def _actor_class(kind: Kind) -> Any:
+def _kind_of(worker_id: str) -> WorkerKind:
+    """The kind that a worker's id begins with."""
+    return next(kind for kind in WORKER_KINDS if worker_id.startswith(f"{kind}-"))
+
+
+def _actor_class(kind: WorkerKind) -> Any:
     """The actor class, imported when first needed: the controller itself needs no torch and no vllm."""
     if kind == "learner":
         from services.learner.actor import LearnerActor
@@ -150,7 +155,7 @@ def _actor_class(kind: Kind) -> Any:
     return RewardActor
 
 
-def _resources(kind: Kind) -> dict[str, Any]:
+def _resources(kind: WorkerKind) -> dict[str, Any]:
     """GPUs where the cluster has them; CPU threads are set by the job's spec, so Ray counts none."""
     cluster = ray.cluster_resources()
     options: dict[str, Any] = {"num_cpus": 0}

@@ -9,14 +9,12 @@ from __future__ import annotations
 import json
 import time
 from dataclasses import dataclass
-from typing import Literal
 
+from services.records.worker import ScaledKind
 from services.store import answers, keys
 from services.store.client import Client, call
 from services.store.job.jobs import JobNotFound
 from services.store.job.transitions import FINAL, IllegalTransition, Status
-
-ScaledKind = Literal["rollout", "reward"]
 
 
 class OperationConflict(Exception):

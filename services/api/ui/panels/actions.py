@@ -10,14 +10,13 @@ from nicegui import ui
 
 from services.api.dependencies import Service
 from services.api.ui.reading import JobLook
+from services.records.worker import SCALED_KINDS, ScaledKind
 from services.store.client import StoreError
 from services.store.job.jobs import JobNotFound
-from services.store.job.operations import ScaledKind
 from services.store.job.transitions import CANCEL, PAUSE, RESUME, Action, IllegalTransition
 
 BY = "dashboard"
 MOST_WORKERS = 256
-KINDS: tuple[ScaledKind, ...] = ("rollout", "reward")
 
 
 @dataclass(frozen=True)
@@ -95,7 +94,7 @@ class Scaling:
         self._labels: dict[ScaledKind, ui.label] = {}
         self._buttons: list[ui.button] = []
         with ui.element("div").classes("scale-row"):
-            for kind in KINDS:
+            for kind in SCALED_KINDS:
                 self._control(kind)
 
     def _control(self, kind: ScaledKind) -> None:
