@@ -1,6 +1,6 @@
 """What of a broken payload can be shown: the fields protobuf still finds, and its first bytes.
 
-Nothing of a payload is executed or trusted: numbers are counted, texts are cut, and what can't be parsed is hex.
+Nothing of a payload is executed or trusted: numbers are counted, texts are shortened, and what can't be parsed is hex.
 """
 
 from __future__ import annotations
@@ -37,11 +37,11 @@ def _task(task: PromptTask) -> dict[str, Any]:
     sampling = task.sampling
     return {
         "schema_version": task.schema_version,
-        "job_id": _cut(task.job_id),
+        "job_id": _shortened(task.job_id),
         "group_number": task.group_number,
         "dataset_row": task.dataset_row,
         "prompt_tokens": len(task.prompt_token_ids) // 4,
-        "item_json": _cut(task.item_json),
+        "item_json": _shortened(task.item_json),
         "temperature": sampling.temperature,
         "max_tokens": sampling.max_tokens,
         "group_size": sampling.group_size,
@@ -56,11 +56,11 @@ def _group(group: Group) -> dict[str, Any]:
         "task": _task(group.task),
         "trajectories": [_trajectory(trajectory) for trajectory in group.trajectories[:MAX_TRAJECTORIES]],
         "trajectories_total": len(group.trajectories),
-        "failure": {name: _cut(getattr(failure, name)) for name in ("reason", "code", "detail")}
+        "failure": {name: _shortened(getattr(failure, name)) for name in ("reason", "code", "detail")}
         if group.HasField("failure")
         else None,
-        "rollout_worker": _cut(group.rollout_worker),
-        "reward_worker": _cut(group.reward_worker),
+        "rollout_worker": _shortened(group.rollout_worker),
+        "reward_worker": _shortened(group.reward_worker),
     }
 
 
@@ -69,10 +69,10 @@ def _trajectory(trajectory: Trajectory) -> dict[str, Any]:
         "completion_tokens": len(trajectory.completion_token_ids) // 4,
         "logprobs": len(trajectory.behaviour_logprobs) // 4,
         "versions": [span.version for span in trajectory.version_spans[:MAX_TRAJECTORIES]],
-        "stop_reason": _cut(trajectory.stop_reason),
+        "stop_reason": _shortened(trajectory.stop_reason),
         "reward": trajectory.reward.value if trajectory.HasField("reward") else None,
     }
 
 
-def _cut(text: str) -> str:
+def _shortened(text: str) -> str:
     return text[:MAX_TEXT_CHARACTERS]

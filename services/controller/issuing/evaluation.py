@@ -67,20 +67,21 @@ class Evaluation:
         self._running: _Running | None = None
         done = [record.step for record in Evaluations(client).list(job_id)]
         self._newest = max(done, default=None)
-        self._cut: int | None = None
+        self._went_back: int | None = None
 
     @property
     def running(self) -> bool:
         return self._running is not None
 
-    def tick(self, wanted_step: int | None, *, cut: int = 0, clock_stands_still: bool = False) -> None:
+    def tick(self, wanted_step: int | None, *, went_back: int = 0, clock_stands_still: bool = False) -> None:
         """Start the wanted evaluation, collect answers, finish when all are in or the deadline passed.
 
-        `cut` grows when training goes back: what was evaluated above `wanted_step` was of weights that are undone.
+        `went_back` grows when training goes back: evaluations of steps after `wanted_step` were of weights that are
+        undone then.
         """
-        if self._cut is not None and cut > self._cut:
+        if self._went_back is not None and went_back > self._went_back:
             self._go_back(wanted_step)
-        self._cut = cut
+        self._went_back = went_back
         is_new = wanted_step is not None and (self._newest is None or wanted_step > self._newest)
         if wanted_step is not None and is_new and self._running is None:
             self._start(wanted_step)

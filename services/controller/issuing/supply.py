@@ -67,7 +67,9 @@ class Supply:
         """Go on with the evaluation that the learner wants; whether one runs. Ask `is_ready` first."""
         if self._evaluation is None:
             self._evaluation = Evaluation(self._client, self._spec, self._dispatcher())
-        self._evaluation.tick(progress.evaluation_step, cut=progress.evaluation_cut, clock_stands_still=not is_manned)
+        self._evaluation.tick(
+            progress.evaluation_step, went_back=progress.evaluation_cut, clock_stands_still=not is_manned
+        )
         return self._evaluation.running
 
     def end_evaluation(self) -> None:

@@ -3,7 +3,7 @@
 -- KEYS: progress, finished bitmap, cursor, tallies, then (stream, index) of the streams to clear.
 -- ARGV: epoch, next step, lowest cursor, numbers JSON {reason: [n..]}
 -- include index
--- include settle
+-- include finished_entry
 local known = tonumber(redis.call('HGET', KEYS[1], 'epoch') or '0')
 if known > tonumber(ARGV[1]) then return redis.error_reply('FENCED epoch ' .. ARGV[1] .. ' is behind ' .. known) end
 redis.call('DEL', KEYS[2])
@@ -22,7 +22,7 @@ if tonumber(redis.call('GET', KEYS[3]) or '0') < tonumber(ARGV[3]) then redis.ca
 local outcome = outcome_of(numbers)
 for s = 5, #KEYS, 2 do
   for _, row in ipairs(rows_of(KEYS[s], KEYS[s + 1])) do
-    if row.number and outcome[row.number] then settle(KEYS[s], KEYS[s + 1], KEYS[4], row, outcome) end
+    if row.number and outcome[row.number] then remove_finished(KEYS[s], KEYS[s + 1], KEYS[4], row, outcome) end
   end
 end
 return 1

@@ -2,7 +2,7 @@
 -- KEYS: progress, finished bitmap, scored, its index, deaths, tallies.
 -- ARGV: epoch, next step, numbers JSON {reason: [n..]}, entry ids JSON [..]
 -- include index
--- include settle
+-- include finished_entry
 local known = tonumber(redis.call('HGET', KEYS[1], 'epoch') or '0')
 if known > tonumber(ARGV[1]) then return redis.error_reply('FENCED epoch ' .. ARGV[1] .. ' is behind ' .. known) end
 local numbers = cjson.decode(ARGV[3])
@@ -19,7 +19,7 @@ for _, row in ipairs(rows_of(KEYS[3], KEYS[4])) do rows[row.id] = row end
 local ids = cjson.decode(ARGV[4])
 for i = #ids, 1, -1 do  -- entries that are trained come last: what came before them under their number is a duplicate
   local row = rows[ids[i]]
-  if row then settle(KEYS[3], KEYS[4], KEYS[6], row, outcome) end
+  if row then remove_finished(KEYS[3], KEYS[4], KEYS[6], row, outcome) end
 end
 redis.call('HSET', KEYS[1], 'epoch', ARGV[1])
 if tonumber(redis.call('HGET', KEYS[1], 'next_step') or '0') < tonumber(ARGV[2]) then

@@ -1,12 +1,12 @@
 -- One change of a job's status, with its fields and its event: all or nothing.
 -- KEYS: job, events.
--- ARGV: settled states JSON [..], moves JSON {from: to}, fields JSON {to: {field: value}}, messages JSON {to: text},
---       by, level, seconds now
--- Answers {outcome, status}: "missing", "settled" (nothing to do), "illegal" or "moved".
+-- ARGV: states in which the wish already holds JSON [..], moves JSON {from: to}, fields JSON {to: {field: value}},
+--       messages JSON {to: text}, by, level, seconds now
+-- Answers {outcome, status}: "missing", "holds" (nothing to do), "illegal" or "moved".
 local current = redis.call('HGET', KEYS[1], 'status')
 if not current then return {'missing', ''} end
 for _, status in ipairs(cjson.decode(ARGV[1])) do
-  if status == current then return {'settled', current} end
+  if status == current then return {'holds', current} end
 end
 local to = cjson.decode(ARGV[2])[current]
 if not to then return {'illegal', current} end

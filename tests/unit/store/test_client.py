@@ -25,7 +25,7 @@ def test_what_a_script_refuses_is_raised(client: Client) -> None:
 
 
 def test_shared_functions_are_put_into_the_scripts_that_ask_for_them() -> None:
-    assert "-- include" not in script_source("finish") and "function settle" in script_source("finish")
+    assert "-- include" not in script_source("finish") and "function remove_finished" in script_source("finish")
 
 
 def test_a_run_of_redis_has_one_name(client: Client, redis_url: str) -> None:

@@ -232,9 +232,9 @@ def test_what_was_evaluated_on_undone_weights_is_evaluated_again(
     evaluation.tick(12)
     assert evaluation.running
     Evaluations(client).forget_after(JOB, 5)
-    evaluation.tick(4, cut=3)
+    evaluation.tick(4, went_back=3)
     assert not evaluation.running and Evaluations(client).list(JOB) == []
-    evaluation.tick(8, cut=3)
+    evaluation.tick(8, went_back=3)
     assert evaluation.running, "step 8 is other weights now"
 
 

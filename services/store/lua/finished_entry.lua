@@ -8,7 +8,7 @@ local function outcome_of(numbers)
   return outcome
 end
 
-local function settle(stream, index, tallies, row, outcome)
+local function remove_finished(stream, index, tallies, row, outcome)
   take_out(stream, index, row.id)
   local reason = outcome[row.number] or 'duplicate'
   if reason == 'trained' then
