@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from services.api.errors import ApiError
-from services.api.jobs.create import Draft, Known, build, with_id
+from services.api.jobs.create import JobDraft, Known, build, with_id
 from services.disk.layout import UnknownModel
 from services.job.spec import EvaluationSpec, LearnerSpec, RolloutSpec
 
@@ -30,7 +30,7 @@ PURPOSES = {"file-1": "fine-tune", "file-2": "fine-tune", "file-3": "batch"}
 KNOWN = Known(find_model, PURPOSES.get, rows_of=lambda file_id: 10, try_grader=lambda block: None)
 
 
-def draft(hyperparameters: dict[str, Any] | None = None, *, known: Known = KNOWN, **fields: Any) -> Draft:
+def draft(hyperparameters: dict[str, Any] | None = None, *, known: Known = KNOWN, **fields: Any) -> JobDraft:
     reinforcement = {"grader": GRADER, "hyperparameters": hyperparameters}
     method = {"type": "reinforcement", "reinforcement": reinforcement}
     body = {"model": "tiny", "training_file": "file-1", "method": method, **fields}
