@@ -21,8 +21,8 @@ from services.api.schemas.job_file import JsonObject, job_schema
 from services.api.views import event_view, ledger_view, page, streams_view, worker_view
 from services.records.record import numbers
 from services.records.step import StepRecord
-from services.store.job.looks import gate_of, samples_of
 from services.records.worker import ScaledKind
+from services.store.job.looks import gate_of, samples_of
 from services.store.job.transitions import ENDED
 from services.trajectories.stream_stats import stream_stats
 

@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from services.controller.issuing.capacity import Capacity, Limit
-from services.records.worker import WorkerRecord
-from services.records.worker import ScaledKind
+from services.records.worker import ScaledKind, WorkerRecord
 from services.store.job.jobs import JobRecord
 from services.store.job.waits import Wait, WaitKey
 from services.trajectories.ledger import LedgerSnapshot

@@ -14,8 +14,7 @@ import structlog
 from services.controller.workers.fleet import Ended, Fleet, Member
 from services.controller.workers.supervision import MAX_DEATHS, Supervision
 from services.job.spec import JobSpec
-from services.records.worker import WorkerRecord
-from services.records.worker import WORKER_KINDS, WorkerKind
+from services.records.worker import WORKER_KINDS, WorkerKind, WorkerRecord
 from services.store import keys
 from services.store.client import Client
 from services.store.job.events import Events
