@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 import typer
 
 from services.disk.layout import Layout
-from services.settings.processes import ClientSettings
 
 if TYPE_CHECKING:
     from openai import OpenAI
@@ -34,6 +33,8 @@ class Connection:
 
 def find(data: Path | None) -> Connection:
     """The service of `data`; without one, of SSPO_URL and SSPO_API_KEY, or of SSPO_DATA. Raises NoService."""
+    from services.settings.processes import ClientSettings  # slow to import, and most commands need no service
+
     settings = ClientSettings.read()
     if data is None and settings.url:
         if not settings.api_key:
