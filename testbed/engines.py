@@ -59,7 +59,7 @@ class FaultySampler(Sampler):
     def _raw(self, prompts: Tensor, tokens: Tensor) -> Tensor:
         """Log-probs of the tokens under the model as it is."""
         whole = torch.cat([prompts.repeat_interleave(self._group_size, dim=0), tokens], dim=1)
-        logits = self._model(input_ids=whole[:, :-1]).logits[:, prompts.shape[1] - 1 :]
+        logits: Tensor = self.model(input_ids=whole[:, :-1]).logits[:, prompts.shape[1] - 1 :]
         return logits.float().log_softmax(-1).gather(-1, tokens.unsqueeze(-1)).squeeze(-1)
 
 

@@ -46,7 +46,8 @@ class Sampler:
     """A model of its own, so that sampling never touches the policy that is trained."""
 
     def __init__(self, model: Any, group_size: int, max_tokens: int, grade: Grade = exact) -> None:
-        self._model = model
+        self.model = model
+        """Holds the weights of the snapshot that was sampled last."""
         self._grade = grade
         self._group_size = group_size
         self._max_tokens = max_tokens
@@ -54,7 +55,7 @@ class Sampler:
 
     def groups(self, snapshot: Snapshot, asked: Sequence[Question], generator: torch.Generator) -> list[Group]:
         """One graded group for each question, sampled at temperature 1 under the snapshot alone."""
-        self._model.load_state_dict(snapshot.tensors)
+        self.model.load_state_dict(snapshot.tensors)
         tokens_BT, logprobs_BT = self._draw(torch.tensor([one.prompt for one in asked]), generator)
         members = zip(tokens_BT.tolist(), logprobs_BT.tolist(), strict=True)
         return [
@@ -69,7 +70,7 @@ class Sampler:
     @torch.no_grad()
     def _draw(self, prompts: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Tokens and log-probs [prompts · group_size, max_tokens]."""
-        outputs = self._model(input_ids=prompts, use_cache=True, logits_to_keep=1)
+        outputs = self.model(input_ids=prompts, use_cache=True, logits_to_keep=1)
         cache = outputs.past_key_values
         cache.batch_repeat_interleave(self._group_size)
         logits = outputs.logits[:, -1].repeat_interleave(self._group_size, dim=0)
@@ -80,7 +81,7 @@ class Sampler:
             tokens.append(token)
             logprobs.append(log_p.gather(1, token))
             if place + 1 < self._max_tokens:
-                logits = self._model(input_ids=token, past_key_values=cache, use_cache=True).logits[:, -1]
+                logits = self.model(input_ids=token, past_key_values=cache, use_cache=True).logits[:, -1]
         return torch.cat(tokens, dim=1), torch.cat(logprobs, dim=1)
 
     def _group(

@@ -19,6 +19,8 @@ from benchmarks.gate_study.simulated import UNBIASED, gradient, weights
 from benchmarks.gate_study.tables import FINAL_CELLS, SCREEN_CELLS
 from services.job.spec import objective_config
 from services.trajectories.codec import decode_group, encode
+from sspo_proto.trajectory_pb2 import Group
+from testbed.sampler import Sampler, Snapshot
 
 
 def _small(length: int, lengths: list[int]) -> tuple[Drift, Sample, torch.Tensor]:
@@ -96,23 +98,25 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 @pytest.mark.parametrize("staleness", [0, 2])
-def test_samples_come_from_the_weights_of_exactly_so_many_steps_ago(model: Path, staleness: int) -> None:
+def test_samples_come_from_the_weights_of_exactly_so_many_steps_ago(
+    model: Path, staleness: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     run = task.Run("grpo", staleness, learning_rate=1e-2, seed=1, steps=5)
     study = task.Task(run, model)
     name = "model.embed_tokens.weight"
     before, seen = [], []
-    sample = study._sampler.groups
+    sample = Sampler.groups
 
-    def watched(snapshot, asked, generator):  # type: ignore[no-untyped-def]
-        groups = sample(snapshot, asked, generator)
-        seen.append((snapshot.step, study._sampler._model.state_dict()[name].clone()))
+    def watched(self: Sampler, snapshot: Snapshot, *asked: Any) -> list[Group]:
+        groups = sample(self, snapshot, *asked)
+        seen.append((snapshot.step, self.model.state_dict()[name].clone()))
         for group in groups:
             decode_group(encode(group))
             group.trajectories[0].reward.value = 1.0  # untaught, it is never right, and would not be trained
             assert all(span.step == snapshot.step for one in group.trajectories for span in one.version_spans)
         return groups
 
-    study._sampler.groups = watched  # type: ignore[method-assign]
+    monkeypatch.setattr(Sampler, "groups", watched)
     for step in range(run.steps):
         before.append(study.policy.model.state_dict()[name].clone())
         figures = study.step(step)
