@@ -18,7 +18,7 @@ from services.store.job.operations import Operations
 from services.store.job.registry import Registry
 from services.store.job.steps import Checkpoints, Evaluations, Steps
 from services.store.nodes import Nodes
-from services.trajectories.dead_letters import DeadLetters
+from services.trajectories.dead.letters import DeadLetters
 from services.trajectories.ledger import Ledger
 from services.trajectories.progress import Progress
 from services.trajectories.tallies import Tallies

@@ -25,7 +25,7 @@ from services.store.index import UnknownCursor
 from services.store.job.jobs import JobNotFound, JobUnreadable
 from services.store.job.operations import OperationConflict
 from services.store.job.transitions import IllegalTransition
-from services.trajectories.dead_letters import LetterNotFound, NotRequeueable
+from services.trajectories.dead.letters import LetterNotFound, NotRequeueable
 
 log = structlog.get_logger()
 

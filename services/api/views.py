@@ -12,7 +12,7 @@ from services.store.files import FileRecord
 from services.store.job.events import Event
 from services.store.job.jobs import JobRecord
 from services.store.job.transitions import Status
-from services.trajectories.dead_letters import Letter
+from services.trajectories.dead.letters import Letter
 from services.trajectories.ledger import LedgerSnapshot
 from services.trajectories.stream_stats import StreamStats
 

@@ -7,8 +7,8 @@ could be read.
 from __future__ import annotations
 
 from services.trajectories.codec import SCHEMA_VERSION
+from services.trajectories.dead.form import MAX_DETAIL_CHARACTERS
 from services.trajectories.entries import NO_NUMBER, Entry
-from services.trajectories.letters import MAX_DETAIL_CHARACTERS
 from services.trajectories.outcomes import GroupFailed
 from sspo_proto.trajectory_pb2 import Failure, Group, PromptTask
 

@@ -12,8 +12,8 @@ from typing import Any
 from services.store import keys
 from services.store.client import Client, CommandRefused, call, ensure_group
 from services.trajectories.codec import check_size
+from services.trajectories.dead.form import letter_arguments, letter_keys
 from services.trajectories.entries import CONSUMERS, TRAINING_STREAMS, Entry, read_entry
-from services.trajectories.letters import letter_arguments, letter_keys
 from services.trajectories.stream_stats import pairs
 from services.trajectories.tallies import LOST_LEASE, REDELIVERED, Tallies
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from services.store import keys
 from services.store.client import Client, call, ensure_group
+from services.trajectories.dead.form import Wish
 from services.trajectories.entries import (
     CONSUMERS,
     EVAL_PROMPTS,
@@ -22,7 +23,6 @@ from services.trajectories.entries import (
     Entry,
     read_entry,
 )
-from services.trajectories.letters import Wish
 from services.trajectories.stage import SCAN
 from services.trajectories.stream_stats import pairs
 

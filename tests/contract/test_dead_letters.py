@@ -15,7 +15,7 @@ from services.store.job.jobs import Jobs
 from services.store.job.transitions import Status
 from services.trajectories import streams
 from services.trajectories.codec import encode, ints
-from services.trajectories.dead_letters import DeadLetters
+from services.trajectories.dead.letters import DeadLetters
 from services.trajectories.entries import ALL_STREAMS, PROMPTS, SCORED, TRAJECTORIES, Entry
 from services.trajectories.stage import Stage
 from services.trajectories.tallies import Tallies

@@ -21,7 +21,7 @@ from services.job.spec import JobSpec, derived_seed
 from services.store.client import Client
 from services.trajectories import streams
 from services.trajectories.codec import SCHEMA_VERSION, encode, ints
-from services.trajectories.dead_letters import DeadLetters
+from services.trajectories.dead.letters import DeadLetters
 from sspo_proto.trajectory_pb2 import PromptTask, Sampling
 
 log = structlog.get_logger()

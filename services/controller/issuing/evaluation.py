@@ -20,7 +20,7 @@ from services.store.job.events import Events
 from services.store.job.steps import Evaluations
 from services.trajectories import streams
 from services.trajectories.codec import MalformedMessage
-from services.trajectories.dead_letters import DeadLetters
+from services.trajectories.dead.letters import DeadLetters
 from services.trajectories.entries import EVAL_SCORED, EVALUATION_STREAMS, Entry
 from services.trajectories.outcomes import DropReason
 from services.trajectories.reading import read_group

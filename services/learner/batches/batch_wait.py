@@ -18,7 +18,7 @@ from services.learner.errors import BatchTimeout
 from services.store.client import Client
 from services.store.job.jobs import Jobs
 from services.trajectories import streams
-from services.trajectories.dead_letters import DeadLetters
+from services.trajectories.dead.letters import DeadLetters
 from services.trajectories.entries import PROMPTS, SCORED, TRAJECTORIES, Entry
 from services.trajectories.outcomes import DropReason
 from services.trajectories.stream_stats import steps_in_flight

@@ -11,7 +11,7 @@ from services.store import keys
 from services.store.client import Client
 from services.trajectories import codec, streams
 from services.trajectories.codec import encode
-from services.trajectories.dead_letters import DeadLetters
+from services.trajectories.dead.letters import DeadLetters
 from services.trajectories.entries import DEAD, EVAL_SCORED, EVAL_TRAJECTORIES, SCORED, TRAJECTORIES
 from services.trajectories.ledger import Ledger
 from services.trajectories.stream_stats import verify_index

@@ -10,7 +10,7 @@ import pytest
 from services.store import keys
 from services.store.client import Client
 from services.trajectories import codec, streams
-from services.trajectories.dead_letters import DeadLetters
+from services.trajectories.dead.letters import DeadLetters
 from services.trajectories.entries import DEAD, EVAL_PROMPTS, EVAL_TRAJECTORIES, PROMPTS, SCORED, TRAJECTORIES
 from services.trajectories.ledger import Ledger
 from services.trajectories.stage import Stage

@@ -9,7 +9,7 @@ import pytest
 from services.store.client import Client
 from services.trajectories import streams
 from services.trajectories.codec import MalformedMessage, decode_group, encode, ints
-from services.trajectories.dead_letters import DeadLetters
+from services.trajectories.dead.letters import DeadLetters
 from services.trajectories.entries import NO_NUMBER, PROMPTS, TRAJECTORIES, Entry
 from services.trajectories.failures import failed_entry, failed_group
 from services.trajectories.lane import Lane

@@ -10,7 +10,7 @@ from services.store import keys
 from services.store.client import Client, CommandRefused, ensure_group
 from services.trajectories import streams
 from services.trajectories.codec import OversizedMessage
-from services.trajectories.dead_letters import DeadLetters
+from services.trajectories.dead.letters import DeadLetters
 from services.trajectories.entries import (
     CONSUMERS,
     EVAL_PROMPTS,

@@ -17,7 +17,7 @@ from services.store import keys
 from services.store.client import Client, connect
 from services.trajectories import streams
 from services.trajectories.codec import MAX_MESSAGE_BYTES, OversizedMessage
-from services.trajectories.dead_letters import DeadLetters
+from services.trajectories.dead.letters import DeadLetters
 from services.trajectories.entries import (
     CONSUMERS,
     DEAD,

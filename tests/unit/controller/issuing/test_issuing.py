@@ -24,7 +24,7 @@ from services.store.job.steps import Evaluations
 from services.store.job.transitions import Status
 from services.trajectories import streams
 from services.trajectories.codec import decode_task, encode, floats, ints, mask
-from services.trajectories.dead_letters import DeadLetters
+from services.trajectories.dead.letters import DeadLetters
 from services.trajectories.entries import (
     EVAL_PROMPTS,
     EVAL_SCORED,

@@ -13,7 +13,7 @@ from services.store import keys
 from services.store.client import Client
 from services.trajectories import codec, streams
 from services.trajectories.codec import decode_group
-from services.trajectories.dead_letters import DeadLetters
+from services.trajectories.dead.letters import DeadLetters
 from services.trajectories.entries import PROMPTS, SCORED, TRAJECTORIES
 from services.trajectories.ledger import Ledger
 from services.trajectories.progress import Progress

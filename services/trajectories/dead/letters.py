@@ -19,10 +19,10 @@ from services.store.client import Client, call
 from services.store.index import UnknownCursor
 from services.store.job.jobs import JobNotFound
 from services.store.job.transitions import ENDED, IllegalTransition, Status
+from services.trajectories.dead.form import Wish, letter_arguments, letter_keys
+from services.trajectories.dead.summary import summarise
 from services.trajectories.entries import DEAD, NO_NUMBER, TRAINING_STREAMS, Entry, read_entry
-from services.trajectories.letters import Wish, letter_arguments, letter_keys
 from services.trajectories.stream_stats import pairs
-from services.trajectories.summary import summarise
 
 PREFIX = "letter-"
 _ID = re.compile(r"letter-(\d{1,19}-\d{1,19})")

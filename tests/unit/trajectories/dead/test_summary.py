@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from services.trajectories.codec import floats, ints
+from services.trajectories.dead.summary import summarise
 from services.trajectories.entries import EVAL_PROMPTS, PROMPTS, SCORED
-from services.trajectories.summary import summarise
 from sspo_proto.trajectory_pb2 import Failure, Group, PromptTask, Reward, Sampling, Trajectory, VersionSpan
 
 TASK = PromptTask(

@@ -11,9 +11,10 @@ from services.store.client import Client
 from services.store.index import UnknownCursor
 from services.store.job.jobs import JobNotFound, Jobs
 from services.store.job.transitions import IllegalTransition, Status
-from services.trajectories import letters, streams
+from services.trajectories import streams
 from services.trajectories.codec import encode, floats, ints
-from services.trajectories.dead_letters import DeadLetters, LetterNotFound, NotRequeueable
+from services.trajectories.dead import form
+from services.trajectories.dead.letters import DeadLetters, LetterNotFound, NotRequeueable
 from services.trajectories.entries import DEAD, EVAL_SCORED, PROMPTS, SCORED, TRAJECTORIES, Entry
 from services.trajectories.ledger import Ledger
 from services.trajectories.progress import Progress
@@ -67,12 +68,12 @@ def test_the_same_entry_is_kept_once(client: Client) -> None:
 
 
 def test_the_oldest_letters_make_room_by_count_and_bytes(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(letters, "MOST_LETTERS", 3)
+    monkeypatch.setattr(form, "MOST_LETTERS", 3)
     first = bury(client, 0)
     for number in range(1, 5):
         bury(client, number)
     assert [letter.number for letter in DeadLetters(client).list(JOB)[0]] == [4, 3, 2]
-    monkeypatch.setattr(letters, "MOST_LETTER_BYTES", 100)
+    monkeypatch.setattr(form, "MOST_LETTER_BYTES", 100)
     bury(client, 5, b"x" * 97)
     assert [letter.number for letter in DeadLetters(client).list(JOB)[0]] == [5, 4]
     assert Tallies(client).read(JOB).forgotten_letters == 4
@@ -82,7 +83,7 @@ def test_the_oldest_letters_make_room_by_count_and_bytes(client: Client, monkeyp
 
 
 def test_of_a_large_payload_the_beginning_is_kept(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(letters, "MAX_KEPT_BYTES", 10)
+    monkeypatch.setattr(form, "MAX_KEPT_BYTES", 10)
     letter, payload = DeadLetters(client).get(JOB, bury(client, 0, bytes(range(200, 256))))
     assert letter.bytes == 56 and payload["kept_bytes"] == 10
     assert payload["first_bytes"] == bytes(range(200, 210)).hex() and payload["message"] is None
@@ -180,7 +181,7 @@ def test_a_letter_that_made_room_is_still_issued_and_leaves_nothing(
 ) -> None:
     dead = DeadLetters(running)
     dead.requeue(JOB, bury(running, 1))
-    monkeypatch.setattr(letters, "MOST_LETTERS", 1)
+    monkeypatch.setattr(form, "MOST_LETTERS", 1)
     bury(running, 2)
     [wish] = dead.wishes(JOB, 9)
     assert streams.dispatch(running, JOB, 3, b"task", 0, wish)

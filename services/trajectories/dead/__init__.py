@@ -1,0 +1,1 @@
+"""Dead letters: messages nobody could read, kept for people."""
