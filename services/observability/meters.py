@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Histogram
 from prometheus_client.core import HistogramMetricFamily
@@ -58,38 +57,46 @@ class Binned(Collector):
         yield family
 
 
+Meter = Binned | Counter | Histogram
+
+
 class Meters:
     """The meters of one worker."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
-        self._made: dict[str, Any] = {}
+        self._made: dict[str, Meter] = {}
         self._lock = threading.Lock()
 
     def count(self, name: str, amount: float = 1.0, **labels: str) -> None:
-        """Add to a counter of the table. Raises KeyError for a name that is none."""
-        self._child(name, labels).inc(amount)
+        """Add to a counter of the table. Raises KeyError for a name that is none, TypeError for no counter."""
+        meter = self._meter(name)
+        if not isinstance(meter, Counter):
+            raise TypeError(f"{name} is no counter")
+        (meter.labels(**labels) if labels else meter).inc(amount)
 
     def observe(self, name: str, value: float, **labels: str) -> None:
-        """Add a value to a histogram of the table. Raises KeyError for a name that is none."""
-        self._child(name, labels).observe(value)
+        """Add a value to a histogram of the table. Raises KeyError for a name that is none, TypeError for no such."""
+        meter = self._meter(name)
+        if not isinstance(meter, Histogram):
+            raise TypeError(f"{name} is no histogram of single values")
+        (meter.labels(**labels) if labels else meter).observe(value)
 
     def add_bins(self, name: str, counts: Sequence[float], total: float, **labels: str) -> None:
         """Add whole bins to a histogram of `BULK`; see `Binned.add`."""
-        self._meter(name).add([labels[label] for label in BY_NAME[name].labels], counts, total)
-
-    def _child(self, name: str, labels: dict[str, str]) -> Any:
         meter = self._meter(name)
-        return meter.labels(**labels) if labels else meter
+        if not isinstance(meter, Binned):
+            raise TypeError(f"{name} does not take bins")
+        meter.add([labels[label] for label in BY_NAME[name].labels], counts, total)
 
-    def _meter(self, name: str) -> Any:
+    def _meter(self, name: str) -> Meter:
         with self._lock:
             if name not in self._made:
                 self._made[name] = _make(BY_NAME[name], self.registry)
             return self._made[name]
 
 
-def _make(metric: Metric, registry: CollectorRegistry) -> Any:
+def _make(metric: Metric, registry: CollectorRegistry) -> Meter:
     if metric.name in BULK:
         return Binned(metric, registry)
     if metric.kind == "counter":
