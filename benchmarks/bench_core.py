@@ -27,7 +27,7 @@ from sspo_core.config import OBJECTIVES
 from sspo_core.diagnostics.ratio_diagnostics import RatioDiagnostics
 from sspo_core.logprobs import linear_logprobs
 from sspo_core.losses import policy_loss
-from sspo_core.packing import MicroBatch, plan
+from sspo_core.packing import RowPlan, plan
 from sspo_core.types import LossInputs
 
 Phases = dict[str, float]
@@ -111,7 +111,7 @@ def bench_packing(variant: str) -> Callable[[], Phases]:
         start = time.process_time()
         if variant.startswith("16 at a time"):
             batches = [
-                MicroBatch(tuple(rows), tuple(lengths[row] for row in rows), "padded")
+                RowPlan(tuple(rows), tuple(lengths[row] for row in rows), "padded")
                 for rows in (range(i, i + 16) for i in range(0, 256, 16))
             ]
         else:

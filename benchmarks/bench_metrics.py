@@ -27,7 +27,6 @@ import torch
 
 from services.disk.layout import Layout
 from services.job.spec import JobSpec, LearnerSpec, RewardSpec, RolloutSpec
-from services.journal.journal import Header
 from services.learner.model.policy import Policy
 from services.learner.model.trainer import Trainer
 from services.learner.reports.reporting import Reporter
@@ -35,6 +34,8 @@ from services.learner.reports.samples import Samples
 from services.observability import exporter
 from services.observability.meters import BULK, Meters
 from services.observability.metrics import METRICS
+from services.records.drift import DriftFigures
+from services.records.step import StepRecord, StepWaits
 from services.store.client import connect
 from services.store.job.jobs import JobRecord, Jobs
 from services.trajectories.codec import floats, ints, mask
@@ -112,9 +113,9 @@ class Nothing:
     def add(self, *_: Any, **__: Any) -> None:
         """Count nothing."""
 
-    def figures(self) -> dict[str, Any]:
+    def figures(self) -> DriftFigures:
         """Nothing was counted."""
-        return {}
+        return DriftFigures()
 
 
 @contextmanager
@@ -135,7 +136,7 @@ def off() -> Iterator[None]:
         mock.patch.object(losses, "readings_of", unread),
         mock.patch.object(losses, "by_bucket", uncounted),
         mock.patch("services.learner.model.trainer.DriftTable", Nothing),
-        mock.patch("services.learner.reports.samples.TokenLog.add", lambda *_: None),
+        mock.patch("services.learner.model.token_log.TokenLog.add", lambda *_: None),
         mock.patch.object(Policy, "logprobs", without_entropy),
     ):
         yield
@@ -166,15 +167,14 @@ def steps_in_turns(layout: Layout, spec: JobSpec, url: str, steps: int) -> list[
     samples = Samples(layout.job(spec.job_id).samples, layout.model("tiny"))
     page = exporter.serve()
     batch = groups()
-    waits = {"seconds": 1.0, "waits": {"batch": 0.1}}
+    waits = StepWaits(batch=0.1, staleness=0.0, publish=0.0, checkpoint=0.0)
 
     def watched(step: int) -> None:
-        figures = {**trainer.train(batch, 1), **waits}
-        header = Header(
-            kind="step", step=step, sequence=step, epoch=1, cursor=0, trained=[0], written_at=time.time(), previous=""
-        )
-        reporter.step(header, figures, tokens=1, replayed=False)
-        samples.add(step, batch[0], trainer.token_log, trainer.watched_advantages)
+        figures = trainer.train(batch, 1)
+        said = {name: getattr(figures, name) for name in figures.model_fields_set}
+        record = StepRecord(**said, step=step, time=time.time(), groups=1, seconds=1.0, waits=waits, replayed=False)
+        reporter.step(record, tokens=1)
+        samples.add(step, batch[0], trainer.token_log.read)
         if step % SCRAPE_EVERY == 0:
             scrape(page.address)
 

@@ -1,7 +1,7 @@
 """Sequences into micro-batches under a token budget, and back.
 
 `plan` decides which sequences go together, from their lengths alone (the same lengths always give the same plan);
-`MicroBatch` lays tensors out by it and takes results apart again; `restore` puts them into the order of the input. A
+`RowPlan` lays tensors out by it and takes results apart again; `restore` puts them into the order of the input. A
 sequence longer than the budget gets a micro-batch of its own.
 
 Two layouts. "padded" is [rows, longest], for every attention kernel: rows of similar length go together. "packed" is
@@ -31,7 +31,7 @@ def layout_for(attention: str) -> Layout:
 
 
 @dataclass(frozen=True)
-class MicroBatch:
+class RowPlan:
     """Which sequences go together, in which order, and how they lie in a tensor."""
 
     rows: tuple[int, ...]
@@ -102,7 +102,7 @@ class MicroBatch:
 
 def plan(
     lengths: Sequence[int], token_budget: int, layout: Layout = "padded", *, launch_tokens: int = 64
-) -> list[MicroBatch]:
+) -> list[RowPlan]:
     """Micro-batches that hold every sequence once, each at most `token_budget` tokens with its padding.
 
     Padded: the cheapest of all splits, where a computed token costs 1 and one more micro-batch `launch_tokens`. It is
@@ -122,10 +122,10 @@ def plan(
         parts: Sequence[Sequence[int]] = _cheapest_split(order, lengths, token_budget, launch_tokens)
     else:
         parts = _first_fit(order, lengths, token_budget)
-    return [MicroBatch(tuple(rows), tuple(lengths[row] for row in rows), layout) for rows in parts]
+    return [RowPlan(tuple(rows), tuple(lengths[row] for row in rows), layout) for rows in parts]
 
 
-def restore(micro_batches: Sequence[MicroBatch], results: Sequence[Tensor]) -> list[Tensor]:
+def restore(micro_batches: Sequence[RowPlan], results: Sequence[Tensor]) -> list[Tensor]:
     """Results of every micro-batch, laid out as its inputs were, as one tensor per sequence in the order of `plan`."""
     found: dict[int, Tensor] = {}
     for micro_batch, laid in zip(micro_batches, results, strict=True):

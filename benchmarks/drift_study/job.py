@@ -21,7 +21,7 @@ from services.drift.explain import explain
 from services.drift.findings import Surroundings
 from services.job.spec import ExtensionSpec, JobSpec
 from services.journal.journal import Journal
-from services.learner.loop import Learner
+from services.learner.opening import open_learner
 from services.records.step import StepRecord
 from services.store.client import Client, connect
 from services.store.job.events import Events
@@ -151,7 +151,7 @@ def play(run: Run, client: Client, layout: Layout) -> Outcome:
             measure(step, tensors)
 
     engine = StudyEngine(model, GROUP_SIZE, MAX_TOKENS, run.fault)
-    learner = Learner(spec, client, layout)
+    learner = open_learner(spec, client, layout)
     stale = StaleWorker(spec, client, copy.deepcopy(model)) if run.stale_worker else None
     with scrapes, Feed(spec, client, engine, rows, start, seen, neighbour=lambda: stale is not None and stale.alive):
         if stale is not None:

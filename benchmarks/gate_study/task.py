@@ -25,6 +25,7 @@ from services.cli.demo.sums import Sum
 from services.job.spec import ExtensionSpec, JobSpec, derived_seed
 from services.learner.model.policy import Policy
 from services.learner.model.trainer import Trainer
+from services.records.step import StepFigures
 from testbed.sampler import Question, Sampler, Snapshot
 
 STEPS = 120
@@ -80,7 +81,7 @@ class Task:
         self._ring: deque[Snapshot] = deque(maxlen=run.staleness + 1)
         self._train, self._held_out, self._start = _encoded(model)
 
-    def step(self, step: int) -> dict[str, Any]:
+    def step(self, step: int) -> StepFigures:
         """Sample, grade and train one step, in order from 0; the learner's figures."""
         state = {name: tensor.detach().clone() for name, tensor in self.policy.model.state_dict().items()}
         self._ring.append(Snapshot(step, state))
@@ -105,13 +106,13 @@ def measure(run: Run, model: Path) -> dict[str, Any]:
     began = time.monotonic()
     task = Task(run, model)
     curve = [(0, *task.held_out())]
-    figures: list[dict[str, Any]] = []
+    figures: list[StepFigures] = []
     for step in range(run.steps):
         figures.append(task.step(step))
         if (step + 1) % (EVALUATE_TAIL_EVERY if step >= run.steps - TAIL_STEPS else EVALUATE_EVERY) == 0:
             curve.append((step + 1, *task.held_out()))
     tail = [point for point in curve if point[0] > run.steps - TAIL_STEPS]
-    drifts = [one["drift"] for one in figures[-TAIL_STEPS:]]
+    drifts = [one.drift for one in figures[-TAIL_STEPS:] if one.drift is not None]
     return {
         "objective": run.objective,
         "staleness": run.staleness,
@@ -121,11 +122,11 @@ def measure(run: Run, model: Path) -> dict[str, Any]:
         "tail": _mean([point[1] for point in tail]),
         "tail_greedy": _mean([point[2] for point in tail]),
         "end": curve[-1][1],
-        "staleness_last": figures[-1]["staleness_mean"],
-        "kl_k3": _mean([drift["kl_k3"] for drift in drifts]),
-        "ess_sequence": _mean([drift["ess_sequence"] for drift in drifts]),
-        "gate_weight_mean": _mean([drift["gate_weight_mean"] for drift in drifts if "gate_weight_mean" in drift]),
-        "skipped_updates": figures[-1]["skipped_updates_total"],
+        "staleness_last": figures[-1].staleness_mean,
+        "kl_k3": _mean([drift.kl_k3 for drift in drifts]),
+        "ess_sequence": _mean([drift.ess_sequence for drift in drifts]),
+        "gate_weight_mean": _mean([drift.gate_weight_mean for drift in drifts]),
+        "skipped_updates": figures[-1].skipped_updates_total,
         "curve": [[point[0], round(point[1], 4)] for point in curve],
         "seconds": round(time.monotonic() - began, 1),
     }

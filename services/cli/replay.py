@@ -15,12 +15,13 @@ SHA256_DIGITS = 64
 
 def run(data: Path, job_id: str, step: int, from_checkpoint: int | None) -> None:
     """Replay and print; exits with 0 when everything is the same to the bit, with 1 otherwise."""
-    from services.learner.errors import LearnerError
+    from services.learner.errors import FATAL
+    from services.learner.model.local import open_backend
     from services.learner.recovery.replay import CannotReplay, replay
 
     try:
-        found = replay(Layout(data.resolve()), job_id, step, from_checkpoint=from_checkpoint)
-    except (CannotReplay, LearnerError, UnknownModel) as error:
+        found = replay(Layout(data.resolve()), job_id, step, open_backend, from_checkpoint=from_checkpoint)
+    except (CannotReplay, *FATAL, UnknownModel) as error:
         typer.echo(f"sspo replay: {error}", err=True)
         raise typer.Exit(1) from error
     console = Console(width=None if Console().is_terminal else 160)

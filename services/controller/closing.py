@@ -6,8 +6,9 @@ Runs after all actors of the job are gone, so that this is the journal's only wr
 from __future__ import annotations
 
 from services.disk.layout import Layout
-from services.journal.journal import Draft, Header, Journal, finished_numbers
-from services.journal.lineage import surviving
+from services.journal.journal import Draft, Journal
+from services.journal.lineage import finished_numbers, surviving
+from services.journal.record import Header
 from services.store import keys
 from services.store.client import Client
 from services.trajectories import streams

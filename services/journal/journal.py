@@ -27,9 +27,7 @@ from services.disk.files import age_seconds, claim, durable, fsync, link_exclusi
 from services.faults import fault
 from services.journal.errors import JournalDamaged, SequenceTaken
 from services.journal.lineage import Audit, audit_headers
-from services.journal.lineage import finished_numbers as finished_numbers
-from services.journal.record import Header as Header
-from services.journal.record import Kind, Record, pack, payload_hash, read_head, read_header, read_record
+from services.journal.record import Header, Kind, Record, pack, payload_hash, read_head, read_header, read_record
 from services.trajectories.outcomes import Fenced
 
 LEFTOVER_SECONDS = 3600.0

@@ -10,17 +10,19 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from services.journal.errors import JournalDamaged
-from services.journal.record import Header
+from services.journal.record import Outline
 from services.trajectories.outcomes import TRAINED
 
 CUTS = ("skip", "rollback")
+AnOutline = TypeVar("AnOutline", bound=Outline)
 
 
-def surviving(headers: Sequence[Header]) -> list[Header]:
+def surviving(headers: Sequence[AnOutline]) -> list[AnOutline]:
     """The `step` records whose training counts: the one at index i is of step i. Raises JournalDamaged."""
-    steps: list[Header] = []
+    steps: list[AnOutline] = []
     for header in headers:
         if header.kind == "step":
             if header.step != len(steps):
@@ -33,12 +35,12 @@ def surviving(headers: Sequence[Header]) -> list[Header]:
     return steps
 
 
-def still_counts(headers: Sequence[Header], *, step: int, sequence: int) -> bool:
+def still_counts(headers: Sequence[Outline], *, step: int, sequence: int) -> bool:
     """Whether weights with `step` steps, the last of them record `sequence`, are not undone by a later cut."""
     return all(header.step >= step for header in headers if header.kind in CUTS and header.sequence > sequence)
 
 
-def skips_in_a_row(headers: Sequence[Header]) -> int:
+def skips_in_a_row(headers: Sequence[Outline]) -> int:
     """How many records were skipped at the end, with no step in between that survived."""
     alive = {header.sequence for header in surviving(headers)}
     count = 0
@@ -49,12 +51,12 @@ def skips_in_a_row(headers: Sequence[Header]) -> int:
     return count
 
 
-def undone_versions(headers: Sequence[Header]) -> list[range]:
+def undone_versions(headers: Sequence[Outline]) -> list[range]:
     """Policy versions whose weights a cut has undone: what was sampled under them is of no use any more.
 
     The record of the step gone back to names the version that has its weights.
     """
-    steps: list[Header] = []
+    steps: list[Outline] = []
     undone = []
     for header in headers:
         if header.kind == "step":
@@ -65,7 +67,7 @@ def undone_versions(headers: Sequence[Header]) -> list[range]:
     return [versions for versions in undone if versions]
 
 
-def finished_numbers(headers: Sequence[Header]) -> dict[str, list[int]]:
+def finished_numbers(headers: Sequence[Outline]) -> dict[str, list[int]]:
     """Outcome ("trained" or a drop reason) -> numbers, over all headers."""
     undone = {n for header in headers if header.kind in CUTS for numbers in header.dropped.values() for n in numbers}
     outcome: dict[str, list[int]] = {TRAINED: []}
@@ -97,7 +99,7 @@ class Audit:
         return not self.trained_twice and not self.missing
 
 
-def audit_headers(headers: Sequence[Header]) -> Audit:
+def audit_headers(headers: Sequence[Outline]) -> Audit:
     """Count every number's outcomes. Raises JournalDamaged."""
     steps = surviving(headers)
     alive = {header.sequence for header in steps}

@@ -13,7 +13,7 @@ import hashlib
 import json
 import struct
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
 
@@ -28,34 +28,47 @@ _START_BYTES = len(MAGIC) + _LENGTH.size
 Kind = Literal["step", "drop", "skip", "rollback", "close"]
 
 
-@dataclass(frozen=True, slots=True)
-class Header:
-    """Everything of a record but the groups' bytes."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outline:
+    """What of a record is remembered for the life of a job: all that says what became of every group."""
 
     sequence: int
+    """Its place in the journal, from 0."""
     kind: Kind
     step: int
     """Of a `step` record: the step trained. Else: the next step, for `skip` and `rollback` the one gone back to."""
-    epoch: int
-    previous: str
-    """Hash of the record before; "" for the first."""
     cursor: int
     """The dispatcher's cursor when this was written: every number of the record is below it."""
     trained: list[int] = field(default_factory=list)
     dropped: dict[str, list[int]] = field(default_factory=dict)
     """Reason -> numbers. Those of a `skip` or `rollback` were trained by records that it undoes."""
-    sizes: list[int] = field(default_factory=list)
-    """Bytes of each trained group, in the order of `trained`."""
-    payload_hash: str = ""
-    """sha256 of the groups' bytes; "" without groups."""
-    settings: dict[str, Any] = field(default_factory=dict)
-    """The learner settings in effect, for replay."""
     policy_version: int = 0
     """Newest version published when this was written."""
     causes: list[str] = field(default_factory=list)
     """Of a `skip`: how each attempt to train the record ended."""
     written_at: float = 0.0
+    """Seconds since the epoch."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Header(Outline):
+    """Everything of a record but the groups' bytes."""
+
+    epoch: int
+    """Of the learner that wrote it."""
+    previous: str
+    """Hash of the record before; "" for the first."""
+    sizes: list[int] = field(default_factory=list)
+    """Bytes of each trained group, in the order of `trained`."""
+    payload_hash: str = ""
+    """sha256 of the groups' bytes; "" without groups."""
+    settings: dict[str, Any] = field(default_factory=dict)
+    """The learner settings in effect, for replay; and what the guard knew."""
     schema_version: int = SCHEMA_VERSION
+
+    def outline(self) -> Outline:
+        """The part that is remembered."""
+        return Outline(**{known.name: getattr(self, known.name) for known in fields(Outline)})
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,8 @@ import structlog
 from services.job.spec import JobSpec
 from services.journal.errors import SequenceTaken
 from services.learner.errors import FATAL, LearnerStalled
-from services.learner.loop import Learner
+from services.learner.opening import open_learner
+from services.learner.pulse import Pulse
 from services.observability import exporter, logs
 from services.records.worker import WorkerDetail, WorkerRecord
 from services.settings.processes import FolderSettings
@@ -27,17 +28,16 @@ log = structlog.get_logger()
 HEARTBEAT_SECONDS = 1.0
 
 
-@ray.remote(max_restarts=0, max_task_retries=0)
-class LearnerActor:
+class LearnerProcess:
     """`run` answers with the outcome as plain values: how the training ended, a code and a message."""
 
     def __init__(self, spec_json: str, worker_id: str) -> None:
         logs.configure(worker_id)
         self._spec = JobSpec.model_validate_json(spec_json)
         self._worker_id = worker_id
-        settings = FolderSettings.read()
-        self._client = connect(settings.redis_url)
-        self._learner = Learner(self._spec, self._client, settings.layout)
+        self._settings = FolderSettings.read()
+        self._client = connect(self._settings.redis_url)
+        self._pulse = Pulse()
         self._patience_seconds = self._spec.learner.stall_seconds + self._spec.learner.wait_seconds
         self._metrics_address = exporter.serve_address()
         self._outcome: Future[dict[str, str]] = Future()
@@ -50,11 +50,12 @@ class LearnerActor:
 
     async def drain(self) -> None:
         """End after the current step, with a checkpoint."""
-        self._learner.stop()
+        self._pulse.stop()
 
     def _train(self) -> None:
         try:
-            self._end({"outcome": self._learner.run(), "code": "", "message": ""})
+            learner = open_learner(self._spec, self._client, self._settings.layout, self._pulse)
+            self._end({"outcome": learner.run(), "code": "", "message": ""})
         except (Fenced, SequenceTaken) as error:
             self._end({"outcome": "fenced", "code": "fenced", "message": str(error)})
         except FATAL as error:
@@ -76,23 +77,26 @@ class LearnerActor:
     def _heartbeat(self) -> None:
         registry = Registry(self._client)
         while not self._outcome.done():
-            if (still := time.monotonic() - self._learner.moved_at) > self._patience_seconds:
+            if (still := time.monotonic() - self._pulse.moved_at) > self._patience_seconds:
                 # The thread that hangs can't be ended, the process can: whoever waits for `run` sees to it.
-                self._end(LearnerStalled(f"{self._learner.phase} has not moved for {still:.0f} s"))
+                self._end(LearnerStalled(f"{self._pulse.phase} has not moved for {still:.0f} s"))
                 return
-            starting = self._learner.phase in ("starting", "replaying")
+            starting = self._pulse.phase in ("starting", "replaying")
             record = WorkerRecord(
                 id=self._worker_id,
                 kind="learner",
                 state="starting" if starting else "ready",
-                policy_version=self._learner.version,
+                policy_version=self._pulse.version,
                 node=socket.gethostname(),
                 pid=os.getpid(),
                 heartbeat=time.time(),
-                detail=WorkerDetail(phase=self._learner.phase, metrics_address=self._metrics_address),
+                detail=WorkerDetail(phase=self._pulse.phase, metrics_address=self._metrics_address),
             )
             try:
                 registry.put(self._spec.job_id, record)
             except StoreError as error:  # the training thread decides whether that is the end
                 log.warning("heartbeat_not_written", reason=str(error))
             time.sleep(HEARTBEAT_SECONDS)
+
+
+LearnerActor = ray.remote(max_restarts=0, max_task_retries=0)(LearnerProcess)

@@ -8,8 +8,7 @@ trained, since throwing them away would waste them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 
 import structlog
@@ -25,12 +24,7 @@ from services.drift.guard import (
     rolled_back,
 )
 from services.job.spec import JobSpec, LearnerSpec
-from services.journal.journal import Header
-from services.journal.lineage import surviving
-from services.learner.errors import CheckpointDamaged
-from services.learner.model.training import settings_of
-from services.learner.recovery import checkpoint
-from services.learner.recovery.books import Books
+from services.learner.training import settings_of
 from services.records.step import StepFigures
 from services.store.client import Client
 from services.store.job.events import Events
@@ -45,16 +39,18 @@ NO_WINDOW = -1
 """Of `staleness_window` in Redis: as the job says."""
 
 
-class Watch(BaseModel):
+class GuardMemory(BaseModel):
     """What the guard knows after a step: the part of a record's settings under "guard"."""
 
     model_config = ConfigDict(frozen=True)
 
     window: tuple[Figures, ...] = ()
+    """The newest steps, oldest first."""
     state: GuardState = GuardState()
+    """What it has done and found."""
 
     @classmethod
-    def of(cls, settings: Mapping[str, Any]) -> Watch:
+    def of(cls, settings: Mapping[str, Any]) -> GuardMemory:
         """From a record; empty where it says nothing, or is of a version whose guard was another."""
         try:
             return cls.model_validate(settings.get("guard", {}))
@@ -71,7 +67,7 @@ class Guarding:
         self._progress = Progress(client)
         self._events = Events(client)
         self._jobs = Jobs(client)
-        self.watch = Watch()
+        self.memory = GuardMemory()
 
     @property
     def on(self) -> bool:
@@ -85,34 +81,20 @@ class Guarding:
     @property
     def healthy(self) -> tuple[int, ...]:
         """Steps of the checkpoints that a rollback would go to, the newest that is kept; none without rollbacks."""
-        return (self.watch.state.healthy or (0,)) if self.may_roll_back else ()
+        return (self.memory.state.healthy or (0,)) if self.may_roll_back else ()
 
     def settings(self) -> dict[str, Any]:
         """What the next record says: the settings in effect, and what the guard knows."""
-        return settings_of(in_effect(self._spec, self.watch.state)) | self._own()
+        return settings_of(in_effect(self._spec, self.memory.state)) | self._own()
 
-    def recall(self, books: Books, said_of: Callable[[int], StepFigures | None]) -> bool:
-        """Know what the learner before knew: from the newest record that says it, and from its step if that counts.
+    def begin(self) -> None:
+        """There is no record yet."""
+        if self.may_roll_back:
+            self.memory = GuardMemory(state=checkpointed(self.memory.state, 0))
 
-        Answers whether it died before it could ask for a pause.
-        """
-        cut_off = False
-        newest = next((one for one in reversed(books.headers) if one.kind in ("step", "rollback")), None)
-        if newest is not None:
-            steps = surviving(books.headers)
-            counts = newest.kind == "step" and bool(steps) and steps[-1].sequence == newest.sequence
-            figures = said_of(newest.step) if counts else None
-            if figures is None:
-                self.watch = Watch.of(books.journal.settings(newest.sequence))
-            else:
-                decision = self.take_up(books.journal.settings(newest.sequence), newest.step, figures)
-                cut_off = decision.action == "pause" and self._runs_since_before(newest)
-                if cut_off:
-                    self._tell(newest.step, decision)
-        elif self.may_roll_back:
-            self.watch = Watch(state=checkpointed(self.watch.state, 0))
-        self.announce()
-        return cut_off
+    def recall(self, settings: Mapping[str, Any]) -> None:
+        """Know what the learner before knew, from the settings of its newest record."""
+        self.memory = GuardMemory.of(settings)
 
     def take_up(self, settings: Mapping[str, Any], step: int, figures: StepFigures) -> Decision:
         """Decide once more after a step whose record has these settings.
@@ -120,37 +102,32 @@ class Guarding:
         Nothing is done a second time: a rollback that was cut off is decided again after the next step, and a pause is
         asked for if nobody did.
         """
-        self.watch = Watch.of(settings)
+        self.memory = GuardMemory.of(settings)
         return self._advance(step, figures)
 
     def look(self, step: int, figures: StepFigures) -> Decision:
         """Decide after a step was trained."""
         decision = self._advance(step, figures)
-        self._tell(step, decision)
+        self.tell(step, decision)
         self.announce()
         return decision
 
     def announce(self) -> None:
         """Tell the dispatcher how far ahead it may issue."""
-        learner = in_effect(self._spec, self.watch.state).learner
+        learner = in_effect(self._spec, self.memory.state).learner
         window = NO_WINDOW if learner.max_staleness == self._spec.learner.max_staleness else learner.max_staleness
         self._progress.set(self._spec.job_id, staleness_window=window)
 
-    def refuge(self, checkpoints: Path) -> int | None:
-        """The newest healthy checkpoint that is kept, by its steps; without one the rung is left out."""
-        healthy = set(self.watch.state.healthy)
-        kept = [path for path in checkpoint.stored(checkpoints) if checkpoint.step_of(path) in healthy]
-        found = next((checkpoint.step_of(path) for path in reversed(kept) if _is_whole(path)), None)
-        if found is None:
-            self._say("The guard would go back, but no healthy checkpoint is kept", {"action": "rollback"})
-            self.watch = self.watch.model_copy(update={"state": nowhere_to_go(self.watch.state, self._spec.guard)})
-        return found
-
     def roll_back(self, to_step: int) -> dict[str, Any]:
         """Know that training goes back; answers what the rollback's record says."""
-        self.watch = Watch(state=rolled_back(self.watch.state, to_step, self._spec.guard))
+        self.memory = GuardMemory(state=rolled_back(self.memory.state, to_step, self._spec.guard))
         self.announce()
         return self._own()
+
+    def stay(self) -> None:
+        """Know that no healthy checkpoint is kept: the rung is left out."""
+        self._say("The guard would go back, but no healthy checkpoint is kept", {"action": "rollback"})
+        self.memory = self.memory.model_copy(update={"state": nowhere_to_go(self.memory.state, self._spec.guard)})
 
     def pause(self) -> None:
         """Ask for a pause, as a person would."""
@@ -159,26 +136,12 @@ class Guarding:
         except IllegalTransition as error:  # a person was faster, for example with a cancel
             log.info("pause_refused", current=str(error.current))
 
-    def _runs_since_before(self, header: Header) -> bool:
-        """Whether nobody has paused and resumed the job since this record."""
-        return self._jobs.get(self._spec.job_id).running_since <= header.written_at
+    def runs_since_before(self, moment: float) -> bool:
+        """Whether nobody has paused and resumed the job since then (seconds since the epoch)."""
+        return self._jobs.get(self._spec.job_id).running_since <= moment
 
-    def _own(self) -> dict[str, Any]:
-        return {"guard": self.watch.model_dump()} if self.on else {}
-
-    def _advance(self, step: int, figures: StepFigures) -> Decision:
-        guard, learner = self._spec.guard, self._spec.learner
-        if not self.on:
-            return Decision(self.watch.state)
-        window = (*self.watch.window, Figures.of(step, figures))[-guard.window_steps :]
-        decision = decide(window, self.watch.state, guard)
-        state = decision.state
-        if decision.healthy and (step + 1) % learner.checkpoint_every == 0:
-            state = checkpointed(state, step + 1)
-        self.watch = Watch(window=() if decision.action == "pause" else window, state=state)
-        return decision
-
-    def _tell(self, step: int, decision: Decision) -> None:
+    def tell(self, step: int, decision: Decision) -> None:
+        """Say what was decided after a step, if anything was."""
         if decision.action is not None:
             because = "; ".join(str(reason) for reason in decision.reasons)
             said = {"action": decision.action, **decision.view().plain()}
@@ -186,18 +149,23 @@ class Guarding:
         elif decision.calmed:
             self._say(f"Guard, step {step + 1}: the alarm is over", decision.view().plain(), level="info")
 
+    def _own(self) -> dict[str, Any]:
+        return {"guard": self.memory.model_dump()} if self.on else {}
+
+    def _advance(self, step: int, figures: StepFigures) -> Decision:
+        guard, learner = self._spec.guard, self._spec.learner
+        if not self.on:
+            return Decision(self.memory.state)
+        window = (*self.memory.window, Figures.of(step, figures))[-guard.window_steps :]
+        decision = decide(window, self.memory.state, guard)
+        state = decision.state
+        if decision.healthy and (step + 1) % learner.checkpoint_every == 0:
+            state = checkpointed(state, step + 1)
+        self.memory = GuardMemory(window=() if decision.action == "pause" else window, state=state)
+        return decision
+
     def _say(self, text: str, data: dict[str, Any], *, level: Any = "warn") -> None:
         self._events.add(self._spec.job_id, text, level=level, data={"guard": data})
-
-
-def _is_whole(path: Path) -> bool:
-    """Whether a checkpoint can be gone back to; a damaged one is set aside, or every learner would meet it again."""
-    try:
-        checkpoint.verify(path)
-    except CheckpointDamaged as error:
-        checkpoint.set_aside(path, error)
-        return False
-    return True
 
 
 def in_effect(spec: JobSpec, state: GuardState) -> JobSpec:

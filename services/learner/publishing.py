@@ -6,53 +6,53 @@ one has replaced publishes nothing: the disk says so, whatever Redis remembers.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-
 from services.faults import fault
-from services.job.spec import JobSpec, derived_seed
 from services.journal.journal import Journal
-from services.learner.model.policy import Policy
+from services.learner.backend import Backend
 from services.trajectories.progress import Progress
-from services.weights.canary import canary_tokens, compute
-from services.weights.file_store import collect_garbage, publish, versions
-from services.weights.manifest import Canary
+from services.weights.file_store import collect_garbage, versions
 
 KEEP_VERSIONS = 4
+
+
+@dataclass(frozen=True)
+class _Published:
+    path: Path
+    step: int
 
 
 class Publisher:
     """The versions of one job, as one learner publishes them."""
 
-    def __init__(self, spec: JobSpec, progress: Progress, folder: Path, journal: Journal, policy: Policy) -> None:
-        self._spec = spec
+    def __init__(self, job_id: str, progress: Progress, folder: Path, journal: Journal, backend: Backend) -> None:
+        self._job_id = job_id
         self._progress = progress
         self._folder = folder
         self._journal = journal
-        self._policy = policy
-        self._tokens = canary_tokens(policy.vocab_size, derived_seed(spec.seed, "canary"))
-        self._newest: tuple[Path, int] | None = None
-        self.version = 0
-        """Highest version known."""
+        self._backend = backend
+        self._newest: _Published | None = None
+        self._version = 0
+
+    @property
+    def version(self) -> int:
+        """Highest version known; 0 before the first."""
+        return self._version
+
+    def go_on_from(self, version: int) -> None:
+        """Versions up to this one are known to have been used."""
+        self._version = max(self._version, version)
 
     def publish(self, step: int) -> None:
-        """Publish the policy as the weights after `step` steps. Raises Fenced."""
+        """Publish the backend's weights as those after `step` steps. Raises Fenced, OutOfMemory."""
         fault("learner.before_publish")
         self._journal.check_epoch()
         stored = max(versions(self._folder), default=0)
-        known = self._progress.read(self._spec.job_id).policy_version
-        self.version = max(self.version, stored, known) + 1
-        path = publish(
-            self._folder,
-            self._policy.tensors(),
-            version=self.version,
-            step=step,
-            canary=Canary(token_ids=self._tokens, logprobs=compute(self._policy.model, self._tokens)),
-            model_files=self._policy.folder,
-            dtype=getattr(torch, self._spec.rollout.dtype),
-        )
-        self._newest = (path, step)
+        known = self._progress.read(self._job_id).policy_version
+        self._version = max(self._version, stored, known) + 1
+        self._newest = _Published(self._backend.publish(self._folder, version=self._version, step=step), step)
         fault("learner.during_publish")
         self.name()
         fault("learner.after_publish")
@@ -62,8 +62,11 @@ class Publisher:
         """Tell Redis where the newest weights are; repeating it changes nothing. Raises Fenced."""
         if self._newest is None:
             return
-        path, step = self._newest
         self._journal.check_epoch()
         self._progress.publish(
-            self._spec.job_id, epoch=self._journal.epoch, version=self.version, step=step, path=str(path)
+            self._job_id,
+            epoch=self._journal.epoch,
+            version=self._version,
+            step=self._newest.step,
+            path=str(self._newest.path),
         )

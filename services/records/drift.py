@@ -56,10 +56,11 @@ class Mismatch(Record):
     """Their correlation."""
 
     @classmethod
-    def of(cls, figures: RatioFigures, source: MismatchSource, step: int) -> Mismatch:
+    def of(cls, figures: RatioFigures, source: MismatchSource, step: int | None = None) -> Mismatch:
         """From the figures of the tokens that were recomputed."""
         names = cls.model_fields.keys() & RatioFigures.model_fields.keys()
-        return cls(source=source, step=step, **{name: getattr(figures, name) for name in names})
+        found = cls(source=source, **{name: getattr(figures, name) for name in sorted(names)})
+        return found if step is None else found.model_copy(update={"step": step})
 
 
 class DriftFigures(RatioFigures):

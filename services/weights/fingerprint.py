@@ -14,6 +14,7 @@ import json
 import mmap
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Literal
 
 import torch
 from blake3 import blake3
@@ -22,6 +23,7 @@ from torch import Tensor
 from services.disk.files import durable
 from services.weights.manifest import TensorInfo
 
+Algorithm = Literal["blake3", "sha256"]
 CHUNK_BYTES = 8 * 2**20
 BLAKE3 = "blake3:"
 _NAMES = {
@@ -41,7 +43,7 @@ class ContentMismatch(Exception):
 
 
 def write_hashed(
-    path: Path, tensors: Mapping[str, Tensor], dtype: torch.dtype | None
+    path: Path, tensors: Mapping[str, Tensor], dtype: torch.dtype | None, *, algorithm: Algorithm = "blake3"
 ) -> tuple[str, dict[str, TensorInfo]]:
     """Write a safetensors file; fsync. Returns its content hash and what it holds.
 
@@ -55,7 +57,7 @@ def write_hashed(
     }
     names = sorted(tensors, key=lambda name: -targets[name].itemsize)
     header = _header({name: (targets[name], tuple(tensors[name].shape)) for name in names})
-    digest = blake3(header)
+    prefix, digest = (BLAKE3, blake3(header)) if algorithm == "blake3" else ("", hashlib.sha256(header))
     with durable(path) as file:
         file.write(header)
         for name in names:
@@ -64,7 +66,7 @@ def write_hashed(
             digest.update(data)
             file.write(data)
     infos = {name: TensorInfo(shape=tuple(tensors[name].shape), dtype=_short(targets[name])) for name in names}
-    return BLAKE3 + digest.hexdigest(), infos
+    return prefix + digest.hexdigest(), infos
 
 
 def read_verified(path: Path, content_hash: str) -> dict[str, Tensor]:

@@ -69,7 +69,7 @@ class Records:
             "completion_tokens_mean": 20.0 + 3 * done,
             "staleness_mean": sum(ages) / len(ages),
             "staleness_max": max(ages),
-            "drift": table.figures(),
+            "drift": table.figures().plain(),
             "epoch": 1,
             "policy_version": step + 2,
             **self._times(step),

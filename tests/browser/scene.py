@@ -15,7 +15,7 @@ from services.job.spec import (
     RewardSpec,
     RolloutSpec,
 )
-from services.learner.reports.samples import gate_curve
+from services.learner.model.gate_curve import gate_curve
 from services.records.outcomes import CheckpointRecord, EvaluationRecord
 from services.records.worker import WorkerKind, WorkerRecord, WorkerState
 from services.store import keys

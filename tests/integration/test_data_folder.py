@@ -25,6 +25,7 @@ from services.journal.errors import JournalDamaged
 from services.journal.journal import Journal, audit
 from services.learner.errors import WrongFolder
 from services.learner.loop import Learner
+from services.learner.opening import open_learner
 from services.learner.recovery import checkpoint
 from services.store import keys
 from services.store.client import Client, connect
@@ -65,8 +66,8 @@ def test_a_job_of_version_0_goes_on_to_the_same_bits(client: Client, layout: Lay
     calm, old = (job_spec(name, steps=4, max_staleness=9) for name in ("ftjob-calm", "ftjob-old"))
     for spec in (calm, old):
         fill(client, spec, groups)
-    Learner(calm, client, layout).run()
-    learner = Learner(old, client, layout)
+    open_learner(calm, client, layout).run()
+    learner = open_learner(old, client, layout)
     stop_after(learner, 3)
     assert learner.run() == "drained"
     for path in checkpoint.stored(layout.job(old.job_id).checkpoints)[1:]:
@@ -74,7 +75,7 @@ def test_a_job_of_version_0_goes_on_to_the_same_bits(client: Client, layout: Lay
     as_version_0(layout, old)
     client.hdel(keys.progress(old.job_id), "records")
     bring_up_to_date(layout)
-    assert Learner(old, client, layout).run() == "finished"
+    assert open_learner(old, client, layout).run() == "finished"
     assert same_bits(exported(layout, calm), exported(layout, old))
     report = audit(layout.job(old.job_id).journal)
     assert report.clean and report.trained == 8
@@ -83,7 +84,7 @@ def test_a_job_of_version_0_goes_on_to_the_same_bits(client: Client, layout: Lay
 def test_a_learner_refuses_a_newer_folder(client: Client, layout: Layout) -> None:
     layout.version.write_text('{"schema_version": 2}')
     with pytest.raises(WrongFolder, match="schema version 2"):
-        Learner(job_spec(), client, layout).run()
+        open_learner(job_spec(), client, layout).run()
 
 
 def stop_after(learner: Learner, steps: int, also: threading.Event | None = None) -> None:
@@ -93,7 +94,7 @@ def stop_after(learner: Learner, steps: int, also: threading.Event | None = None
     def patched() -> None:
         one_step()
         if learner.step == steps:
-            learner.stop() if also is None else also.set()
+            learner.pulse.stop() if also is None else also.set()
         if learner.step >= steps:
             time.sleep(0.2)  # whoever waits for `also` finds it in the middle of its job
 
@@ -121,7 +122,7 @@ def test_a_copy_made_while_a_learner_trains_goes_on_without_loss(
     spec = job_spec(steps=8, batch_size=1, max_staleness=9, checkpoint_every=1, keep_checkpoints=2)
     fill(client, spec, groups)
     trained = threading.Event()
-    learner = Learner(spec, client, layout)
+    learner = open_learner(spec, client, layout)
     stop_after(learner, 3, also=trained)
     training = threading.Thread(target=learner.run, daemon=True)
     training.start()
@@ -141,7 +142,7 @@ def test_a_copy_made_while_a_learner_trains_goes_on_without_loss(
         assert before.trained < 8, "the copy is of the middle of the job"
         said = [record["step"] for record in map(json.loads, whole_lines(copy.job(spec.job_id).steps))]
         assert said[:2] == [0, 1], "older figures than Redis keeps are in the copy too"
-        assert Learner(spec, again, copy).run() == "finished"
+        assert open_learner(spec, again, copy).run() == "finished"
         assert_ledger(again, spec, trained=8)
         assert same_bits(exported(copy, spec), expected)
         report = audit(copy.job(spec.job_id).journal)
@@ -150,7 +151,7 @@ def test_a_copy_made_while_a_learner_trains_goes_on_without_loss(
         shutil.rmtree(copy.jobs)
         shutil.move(layout.root.parent / "jobs-of-the-copy", copy.jobs)
         with pytest.raises(JournalDamaged, match="Redis knows of 8 records"):
-            Learner(spec, again, copy).run()
+            open_learner(spec, again, copy).run()
     finally:
         restored.kill()
     with pytest.raises(BackupExists):

@@ -16,7 +16,7 @@ from services.drift.explain import explain
 from services.drift.findings import Surroundings
 from services.job.spec import JobSpec, RolloutSpec
 from services.journal.journal import Journal
-from services.learner.loop import Learner
+from services.learner.opening import open_learner
 from services.store.client import Client
 from services.store.job.steps import Steps
 from services.trajectories import streams
@@ -74,7 +74,7 @@ def train(
     rows = torch.randint(3, 32, (64, 8), generator=torch.Generator().manual_seed(5))
     engine = StudyEngine(model, spec.rollout.group_size, spec.rollout.max_tokens, fault, low_ids)
     neighbour = StaleWorker(spec, client, model) if stale else None
-    learner = Learner(spec, client, layout)
+    learner = open_learner(spec, client, layout)
     scrapes = Scrapes(spec.job_id, client, layout)
 
     def seen(*about: Any) -> None:

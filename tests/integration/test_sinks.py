@@ -14,7 +14,7 @@ import pytest
 
 from services.disk.layout import Layout
 from services.job.spec import JobSpec, SinksSpec, WandbSpec
-from services.learner.loop import Learner
+from services.learner.opening import open_learner
 from services.learner.reports import sinks as sinks_module
 from services.learner.reports.sinks import Sinks, figures_of
 from services.records.step import StepRecord
@@ -142,7 +142,7 @@ def test_a_sink_that_fails_is_told_of_once_and_ends_no_job(
     monkeypatch.setattr("services.learner.reports.tensorboard_sink.TensorBoardSink.write", full)
     spec = spec_with("ftjob-full")
     fill(client, spec, groups[:6])
-    assert Learner(spec, client, layout).run() == "finished"
+    assert open_learner(spec, client, layout).run() == "finished"
     assert len(Steps(client, layout).since(spec.job_id)) == 3
     told = [event.message for event in Events(client).list(spec.job_id)[0] if "TensorBoard" in event.message]
     assert told == ["TensorBoard gets no more figures of this job: OSError: no space left"]
@@ -177,7 +177,7 @@ def test_a_sink_that_hangs_stalls_nobody(tmp_path: Path, monkeypatch: pytest.Mon
 def test_a_learners_records_arrive(client: Client, layout: Layout, groups: list[bytes]) -> None:
     spec = spec_with("ftjob-tb")
     fill(client, spec, [renamed(group, "ftjob-tb") for group in groups[:6]])
-    assert Learner(spec, client, layout).run() == "finished"
+    assert open_learner(spec, client, layout).run() == "finished"
     said = [round(one.drift.kl_k3 or 0.0, 6) for one in Steps(client, layout).since(spec.job_id)]
     shown = scalars(layout.job(spec.job_id).tensorboard, "drift/kl_k3")
     assert [step for step, _ in shown] == [0, 1, 2]

@@ -18,8 +18,9 @@ from services.job.spec import RolloutSpec
 from services.rollout.engine import Engine, SampledCompletion, SampledGroup, SampleRequest
 from services.rollout.environment import engine_environment
 from services.weights.canary import canary_tokens, check, compute
-from services.weights.file_store import publish, read_manifest
+from services.weights.file_store import read_manifest
 from services.weights.manifest import Canary
+from services.weights.publish import publish
 from tests.support.listeners import move_to_another_machine
 
 LIMIT = 1e-4

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from services.disk.layout import Layout
 from services.job.spec import JobSpec
-from services.learner.loop import Learner
+from services.learner.opening import open_learner
 from services.store.client import connect
 
 if __name__ == "__main__":
     data, url, spec = sys.argv[1:]
-    print(Learner(JobSpec.model_validate_json(spec), connect(url), Layout(Path(data))).run())
+    print(open_learner(JobSpec.model_validate_json(spec), connect(url), Layout(Path(data))).run())

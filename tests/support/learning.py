@@ -67,8 +67,8 @@ def run_until_it_waits(learner: Learner, *, step: int) -> str:
     """Run a learner until it waits for the batch of `step`, and stop it then; how it ended."""
 
     def stop() -> None:
-        wait_until(lambda: learner.phase == "waiting_for_batch" and learner.step == step)
-        learner.stop()
+        wait_until(lambda: learner.pulse.phase == "waiting_for_batch" and learner.step == step)
+        learner.pulse.stop()
 
     stopping = threading.Thread(target=stop, daemon=True)
     stopping.start()

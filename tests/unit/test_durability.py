@@ -19,14 +19,17 @@ from services.disk import folder_version
 from services.disk.files import remove_folder, replace_folder
 from services.disk.layout import Layout
 from services.journal.journal import Draft, Journal
+from services.learner.backend import TrainingState
 from services.learner.errors import FATAL
+from services.learner.model import snapshot as tensors_of
 from services.learner.recovery import checkpoint
-from services.learner.recovery.checkpoint import Snapshot, TrainingState
+from services.learner.recovery.checkpoint import Snapshot
 from services.store.client import Client
 from services.store.files import Files
-from services.weights.file_store import VersionGone, publish, read_manifest, version_folder
+from services.weights.file_store import VersionGone, read_manifest, version_folder
 from services.weights.fingerprint import ContentMismatch, read_verified
 from services.weights.manifest import Canary
+from services.weights.publish import publish
 from tests.support.forgetful_disk import ForgetfulDisk
 
 TENSORS = {"weight": torch.arange(12, dtype=torch.float32).view(3, 4)}
@@ -58,7 +61,8 @@ def committed(root: Path) -> Journal:
 
 
 def saved(root: Path) -> Path:
-    snapshot = Snapshot(TENSORS, {"0.step": torch.tensor(1.0)}, TrainingState(next_step=2), sequence=1)
+    tensors = tensors_of.Snapshot(TENSORS, {"0.step": torch.tensor(1.0)})
+    snapshot = Snapshot(tensors, TrainingState(next_step=2), sequence=1)
     return checkpoint.save(checkpoints(root), snapshot)
 
 
@@ -105,8 +109,9 @@ def record_is_whole(root: Path) -> bool:
 
 
 def checkpoint_is_whole(root: Path) -> bool:
-    found = checkpoint.load(checkpoint.folder_of(checkpoints(root), 2))
-    return torch.equal(found.model["weight"], TENSORS["weight"]) and found.sequence == 1
+    found = checkpoint.verify(checkpoint.folder_of(checkpoints(root), 2))
+    tensors = tensors_of.read(found.path, found.hashes)
+    return torch.equal(tensors.model["weight"], TENSORS["weight"]) and found.sequence == 1
 
 
 def epoch_is_claimed(root: Path) -> bool:

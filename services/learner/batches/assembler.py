@@ -9,13 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
-import torch
-
 from services.trajectories.codec import MalformedMessage, oldest_step, read_ints
 from services.trajectories.entries import Entry
 from services.trajectories.outcomes import DropReason
 from services.trajectories.reading import read_group
-from sspo_core import informative
 from sspo_proto.trajectory_pb2 import Group
 
 
@@ -44,11 +41,9 @@ class Batch:
 class FinishedNumbers:
     """A set of numbers that is dense from 0 on: all below a mark, and the few above it that were faster."""
 
-    def __init__(self, numbers: Iterable[int] = ()) -> None:
+    def __init__(self) -> None:
         self._below = 0
         self._above: set[int] = set()
-        for number in numbers:
-            self.add(number)
 
     def __contains__(self, number: int) -> bool:
         return number < self._below or number in self._above
@@ -70,7 +65,6 @@ class Assembler:
         job_id: str,
         batch_size: int,
         max_staleness: int,
-        finished: Iterable[int] = (),
         *,
         drop_uninformative: bool = False,
         vocab_size: int = 0,
@@ -81,15 +75,23 @@ class Assembler:
         self._max_staleness = max_staleness
         self._drop_uninformative = drop_uninformative
         self._vocab_size = vocab_size
-        self._finished = FinishedNumbers(finished)
+        self._finished = FinishedNumbers()
         self._waiting: dict[int, ScoredGroup] = {}
         self._dropped: dict[str, list[int]] = {}
         self._settled: list[str] = []
-        self.undone: Sequence[range] = ()
-        """Policy versions of a lineage that was rolled back; what they sampled is dropped as `rolled_back`."""
+        self._undone: Sequence[range] = ()
 
     def __len__(self) -> int:
         return len(self._waiting)
+
+    def finish(self, numbers: Iterable[int]) -> None:
+        """Numbers that were trained or dropped before: groups that carry them are duplicates."""
+        for number in numbers:
+            self._finished.add(number)
+
+    def undo(self, versions: Sequence[range]) -> None:
+        """Policy versions of lineages that were rolled back: what they sampled is dropped as `rolled_back`."""
+        self._undone = versions
 
     def feed(self, entry: Entry, bury: Callable[[Entry, str], bool] = lambda entry, why: True) -> None:
         """Take one entry of the stream: decode it, or note why it is dropped.
@@ -152,9 +154,9 @@ class Assembler:
         return batch
 
     def _reason_to_drop(self, group: ScoredGroup, step: int) -> DropReason | None:
-        if self.undone:
+        if self._undone:
             versions = {span.version for trajectory in group.group.trajectories for span in trajectory.version_spans}
-            if any(version in undone for undone in self.undone for version in versions):
+            if any(version in undone for undone in self._undone for version in versions):
                 return DropReason.ROLLED_BACK
         return DropReason.STALE if step - group.step > self._max_staleness else None
 
@@ -165,5 +167,5 @@ class Assembler:
 
 
 def _informative(group: Group) -> bool:
-    rewards = torch.tensor([[trajectory.reward.value for trajectory in group.trajectories]], dtype=torch.float64)
-    return bool(informative(rewards).any())
+    """Whether two rewards differ: else every advantage is 0."""
+    return len({trajectory.reward.value for trajectory in group.trajectories}) > 1

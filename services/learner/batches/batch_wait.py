@@ -1,18 +1,17 @@
-"""Waiting for a full batch: reads the `scored` stream, settles drops at once, and keeps the staleness promise.
+"""Waiting for a full batch: reads the `scored` stream, and keeps the staleness promise.
 
 A wait on machines has a deadline (`learner.wait_seconds`) and ends in `BatchTimeout`. A wait on a person (zero
-replicas) has none: the clock stands still then.
+replicas) has none: the clock stands still then. What comes of a look is a value; whoever waits acts on it.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from dataclasses import dataclass
 
 import structlog
 
 from services.job.spec import JobSpec
-from services.journal.journal import Header
 from services.learner.batches.assembler import Assembler, Batch
 from services.learner.errors import BatchTimeout
 from services.store.client import Client
@@ -25,52 +24,67 @@ from services.trajectories.stream_stats import steps_in_flight
 
 log = structlog.get_logger()
 
-POLL_SECONDS = 0.05
 CHECK_SECONDS = 1.0
 
 
+@dataclass(frozen=True)
+class Ready:
+    """A whole batch, with the drops met on the way."""
+
+    batch: Batch
+    staleness_seconds: float
+    """How long it was held back for groups that its step would have made too stale."""
+
+
+@dataclass(frozen=True)
+class Drops:
+    """Groups to drop, and no batch yet."""
+
+    batch: Batch
+
+
+@dataclass(frozen=True)
+class Nothing:
+    """Neither."""
+
+
+Look = Ready | Drops | Nothing
+
+
 class BatchWait:
-    """Feeds the assembler from the stream until it has a batch."""
+    """Feeds the assembler from the stream, a look at a time."""
 
     def __init__(self, spec: JobSpec, client: Client, assembler: Assembler) -> None:
         self._spec = spec
         self._client = client
         self._assembler = assembler
+        self._jobs = Jobs(client)
         self._letters = DeadLetters(client)
         self._last_id = "0"
-        self.staleness_seconds = 0.0
-        """Of the last wait: with a whole batch at hand, for groups that this step would have made too stale."""
+        self._step = -1
+        self._began = self._deadline_from = self._next_check = self._held_since = 0.0
 
-    def next_batch(
-        self,
-        step: int,
-        *,
-        settle: Callable[[Batch], Header],
-        remind: Callable[[], None],
-        stopping: Callable[[], bool],
-    ) -> Batch | None:
-        """The batch of `step`; None when stopping. Raises BatchTimeout.
+    def look(self, step: int) -> Look:
+        """What there is for `step` now; the clocks begin with the first look for a step. Raises BatchTimeout."""
+        if step != self._step:
+            self._begin(step)
+        upstream = self._steps_upstream()
+        self._read()
+        if self._must_wait(step, upstream) and not self._patience_is_over():
+            self._held_since = self._held_since or time.monotonic()
+            batch = Batch()
+        else:
+            batch = self._assembler.assemble(step)
+        if batch.groups:
+            held, self._step = self._held_since, -1
+            return Ready(batch, time.monotonic() - held if held else 0.0)
+        self._check_deadline(step)
+        return Drops(batch) if batch.dropped or batch.entry_ids else Nothing()
 
-        Drops met on the way are settled at once; `remind` is called about every second.
-        """
-        patience = _Patience(self._spec, self._client, remind)
-        self.staleness_seconds, held_since = 0.0, 0.0
-        while not stopping():
-            upstream = self._steps_upstream()
-            self._read()
-            if self._must_wait(step, upstream) and not patience.staleness_is_over():
-                batch = Batch()
-                held_since = held_since or time.monotonic()
-            else:
-                batch = self._assembler.assemble(step)
-            if batch.groups:
-                self.staleness_seconds = time.monotonic() - held_since if held_since else 0.0
-                return batch
-            if batch.dropped or batch.entry_ids:
-                settle(batch)
-            patience.check(f"step {step}: {len(self._assembler)} of {self._spec.learner.batch_size} groups")
-            time.sleep(POLL_SECONDS)
-        return None
+    def _begin(self, step: int) -> None:
+        self._step = step
+        self._began = self._deadline_from = time.monotonic()
+        self._next_check = self._held_since = 0.0
 
     def _read(self) -> None:
         while entries := streams.read_after(self._client, self._spec.job_id, SCORED, self._last_id):
@@ -106,27 +120,16 @@ class BatchWait:
         needed = step + 1 - learner.max_staleness  # older than this is too stale at the next step
         return any(at < needed for at in upstream)
 
+    def _patience_is_over(self) -> bool:
+        return time.monotonic() - self._began > self._spec.learner.wait_seconds / 2
 
-class _Patience:
-    """The deadlines of one wait."""
-
-    def __init__(self, spec: JobSpec, client: Client, remind: Callable[[], None]) -> None:
-        self._spec = spec
-        self._jobs = Jobs(client)
-        self._remind = remind
-        self._started = self._deadline_from = time.monotonic()
-        self._next_check = 0.0
-
-    def staleness_is_over(self) -> bool:
-        return time.monotonic() - self._started > self._spec.learner.wait_seconds / 2
-
-    def check(self, what: str) -> None:
+    def _check_deadline(self, step: int) -> None:
         now = time.monotonic()
         if now >= self._next_check:
             self._next_check = now + CHECK_SECONDS
-            self._remind()
             job = self._jobs.get(self._spec.job_id)
             if job.rollout_workers == 0 or job.reward_workers == 0:
                 self._deadline_from = now
         if now - self._deadline_from > self._spec.learner.wait_seconds:
-            raise BatchTimeout(f"waited {self._spec.learner.wait_seconds:.0f} s for {what}")
+            found = f"{len(self._assembler)} of {self._spec.learner.batch_size} groups"
+            raise BatchTimeout(f"waited {self._spec.learner.wait_seconds:.0f} s for step {step}: {found}")

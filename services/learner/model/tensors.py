@@ -31,10 +31,12 @@ class TrainingSequence:
     advantage: float
     staleness: int
     """Steps."""
+    group: int
+    """Place of its group in the batch."""
+    member: int
+    """Its place in the group."""
     proximal_logprobs: Tensor | None = None
     """Of the policy at the start of the step, where they are asked for."""
-    watched: int = -1
-    """Its place in the group whose tokens are looked at; -1: not in that group."""
 
     @property
     def tokens(self) -> int:
@@ -45,7 +47,7 @@ class TrainingSequence:
 class MicroBatch:
     """B sequences: tokens as the model takes them, the rest [B, T] with T the longest completion."""
 
-    plan: packing.MicroBatch
+    plan: packing.RowPlan
     input_ids: Tensor
     """int64 of the plan's shape."""
     position_ids: Tensor
@@ -64,10 +66,12 @@ class MicroBatch:
     """[B] float32."""
     staleness: tuple[int, ...]
     """[B], steps; on the host, since it only sorts the diagnostics."""
+    groups: tuple[int, ...]
+    """[B], places of the sequences' groups in the batch."""
+    members: tuple[int, ...]
+    """[B], places of the sequences in their groups."""
     proximal_logprobs: Tensor | None = None
     """[B, T]."""
-    watched: tuple[tuple[int, int], ...] = ()
-    """(row, place in its group) of the sequences whose tokens are looked at."""
 
     def to(self, device: torch.device) -> MicroBatch:
         values = {field.name: getattr(self, field.name) for field in fields(self)}
@@ -78,6 +82,10 @@ class MicroBatch:
         """[N] values of completion tokens as [B, T], 0 on padding."""
         return _pad(torch.split(values, list(self.completion_lengths)))
 
+    def of_first_group(self) -> list[tuple[int, int]]:
+        """(row, place in its group) of the sequences of the batch's first group."""
+        return [(row, self.members[row]) for row, group in enumerate(self.groups) if group == 0]
+
     def kernel_arguments(self) -> dict[str, Any]:
         """What a variable-length attention kernel needs to keep the sequences of a pack apart."""
         if self.plan.layout == "padded":
@@ -87,11 +95,11 @@ class MicroBatch:
         return {"cu_seq_lens_q": edges, "cu_seq_lens_k": edges, "max_length_q": longest, "max_length_k": longest}
 
 
-def sequences(group: Group, advantages: Sequence[float], step: int) -> list[TrainingSequence]:
-    """The trajectories of a group with their advantages; staleness counted at `step`."""
+def sequences(group: Group, advantages: Sequence[float], step: int, *, place: int = 0) -> list[TrainingSequence]:
+    """The trajectories of a group with their advantages; staleness counted at `step`, the group at `place`."""
     prompt = torch.tensor(read_ints(group.task.prompt_token_ids), dtype=torch.int64)
     rows = []
-    for trajectory, advantage in zip(group.trajectories, advantages, strict=True):
+    for member, (trajectory, advantage) in enumerate(zip(group.trajectories, advantages, strict=True)):
         oldest = min(span.step for span in trajectory.version_spans)
         rows.append(
             TrainingSequence(
@@ -101,6 +109,8 @@ def sequences(group: Group, advantages: Sequence[float], step: int) -> list[Trai
                 loss_mask=torch.tensor(read_mask(trajectory.loss_mask)).bool(),
                 advantage=float(advantage),
                 staleness=max(0, step - oldest),
+                group=place,
+                member=member,
             )
         )
     return rows
@@ -114,7 +124,7 @@ def micro_batches(
         yield _lay(plan, rows)
 
 
-def _lay(plan: packing.MicroBatch, rows: Sequence[TrainingSequence]) -> MicroBatch:
+def _lay(plan: packing.RowPlan, rows: Sequence[TrainingSequence]) -> MicroBatch:
     chosen = [rows[index] for index in plan.rows]
     proximal = [row.proximal_logprobs for row in chosen if row.proximal_logprobs is not None]
     return MicroBatch(
@@ -128,12 +138,13 @@ def _lay(plan: packing.MicroBatch, rows: Sequence[TrainingSequence]) -> MicroBat
         mask=_pad([row.loss_mask for row in chosen]),
         advantages=torch.tensor([row.advantage for row in chosen]),
         staleness=tuple(row.staleness for row in chosen),
+        groups=tuple(row.group for row in chosen),
+        members=tuple(row.member for row in chosen),
         proximal_logprobs=_pad(proximal) if proximal else None,
-        watched=tuple((place, row.watched) for place, row in enumerate(chosen) if row.watched >= 0),
     )
 
 
-def _starts(plan: packing.MicroBatch) -> list[int]:
+def _starts(plan: packing.RowPlan) -> list[int]:
     """Where each sequence begins in the flattened layout."""
     if plan.layout == "padded":
         return [row * plan.longest for row in range(len(plan.rows))]

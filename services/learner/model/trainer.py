@@ -10,18 +10,19 @@ import math
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from itertools import accumulate
 
 import torch
 from torch import Tensor
 
 from services.job.spec import JobSpec, corrections_config, derived_seed, objective_config
+from services.learner.backend import TrainingState
 from services.learner.errors import TrainingDiverged
 from services.learner.model.drift_table import DriftTable
 from services.learner.model.policy import Policy
 from services.learner.model.tensors import MicroBatch, TrainingSequence, micro_batches, sequences
-from services.learner.recovery.checkpoint import TrainingState
-from services.learner.reports.samples import TokenLog
+from services.learner.model.token_log import TokenLog
+from services.records.step import StepFigures
 from services.trajectories.codec import oldest_step
 from sspo_core import Denominators, LossInputs, LossOutputs, group_advantages, policy_loss
 from sspo_proto.trajectory_pb2 import Group
@@ -53,32 +54,31 @@ class Trainer:
         self.state = TrainingState()
         self.token_log = TokenLog()
         """The tokens of the first group of the step trained last."""
-        self.watched_advantages: list[float] = []
 
-    def train(self, groups: Sequence[Group], step: int) -> dict[str, Any]:
-        """Train one step and return its figures (plain numbers). Raises TrainingDiverged."""
+    def train(self, groups: Sequence[Group], step: int) -> StepFigures:
+        """Train one step. Raises TrainingDiverged."""
         rows = self._with_proximal(self._rows(groups, step))
-        rows[0] = [replace(row, watched=place) for place, row in enumerate(rows[0])]
-        self.token_log, self.watched_advantages = TokenLog(), [row.advantage for row in rows[0]]
+        self.token_log = TokenLog([row for row in rows if row.group == 0])
         drift = DriftTable()
-        updates = [self._update(part, index, drift) for index, part in enumerate(self._split(rows, step)) if part]
-        tokens = sum(int(row.loss_mask.sum()) for group in rows for row in group)
+        parts = self._split(rows, len(groups), step)
+        updates = [self._update(part, index, drift) for index, part in enumerate(parts) if part]
+        tokens = sum(int(row.loss_mask.sum()) for row in rows)
         self.state = replace(self.state, next_step=step + 1, trained_tokens=self.state.trained_tokens + tokens)
         applied = [update for update in updates if update.applied]
-        return {
+        return StepFigures(
             **_reward_figures(groups),
-            "loss": _mean([update.loss for update in applied]),
-            "grad_norm": _mean([update.grad_norm for update in applied]),
-            "learning_rate": self._learning_rate(),
-            "updates": len(updates),
-            "skipped_updates_total": self.state.skipped_updates,
-            "tokens": tokens,
-            "completion_tokens_mean": tokens / max(1, sum(len(group) for group in rows)),
-            "staleness_mean": _mean([row.staleness for group in rows for row in group]),
-            "weights_lag_mean": _mean([_weights_lag(group) for group in groups]),
-            "staleness_max": max((row.staleness for group in rows for row in group), default=0),
-            "drift": drift.figures(),
-        }
+            loss=_mean([update.loss for update in applied]),
+            grad_norm=_mean([update.grad_norm for update in applied]),
+            learning_rate=self._learning_rate(),
+            updates=len(updates),
+            skipped_updates_total=self.state.skipped_updates,
+            tokens=tokens,
+            completion_tokens_mean=tokens / max(1, len(rows)),
+            staleness_mean=_mean([row.staleness for row in rows]),
+            weights_lag_mean=_mean([_weights_lag(group) for group in groups]),
+            staleness_max=max((row.staleness for row in rows), default=0),
+            drift=drift.figures(),
+        )
 
     def optimiser_tensors(self) -> dict[str, Tensor]:
         """AdamW's state under `INDEX.NAME`."""
@@ -97,7 +97,8 @@ class Trainer:
         self._optimiser.load_state_dict({"state": restored, "param_groups": groups})
         self.state = state
 
-    def _rows(self, groups: Sequence[Group], step: int) -> list[list[TrainingSequence]]:
+    def _rows(self, groups: Sequence[Group], step: int) -> list[TrainingSequence]:
+        """All trajectories of the batch, group after group."""
         members = [(index, trajectory) for index, group in enumerate(groups) for trajectory in group.trajectories]
         advantages = group_advantages(
             torch.tensor([trajectory.reward.value for _, trajectory in members], dtype=torch.float64),
@@ -105,32 +106,34 @@ class Trainer:
             group_ids=torch.tensor([index for index, _ in members]),
             token_counts=torch.tensor([sum(trajectory.loss_mask) for _, trajectory in members]),
         ).tolist()
-        rows = []
-        for group in groups:
-            size = len(group.trajectories)
-            rows.append(sequences(group, advantages[:size], step))
-            advantages = advantages[size:]
-        return rows
+        ends = list(accumulate(len(group.trajectories) for group in groups))
+        return [
+            row
+            for place, (group, end) in enumerate(zip(groups, ends, strict=True))
+            for row in sequences(group, advantages[end - len(group.trajectories) : end], step, place=place)
+        ]
 
     @torch.no_grad()
-    def _with_proximal(self, rows: list[list[TrainingSequence]]) -> list[list[TrainingSequence]]:
+    def _with_proximal(self, rows: list[TrainingSequence]) -> list[TrainingSequence]:
         """The same rows with the log-probs of the policy as it is now, if the job asks for them."""
         if not self._spec.learner.proximal_logprobs:
             return rows
-        flat = [row for group in rows for row in group]
-        found: dict[int, Tensor] = {}
-        for batch in self._micro_batches(flat):
+        found = list(rows)
+        for batch in self._micro_batches(rows):
             logprobs, _ = self._policy.logprobs(batch, self._spec.rollout.temperature)
             for place, row, length in zip(batch.plan.rows, logprobs.cpu(), batch.completion_lengths, strict=True):
-                found[place] = row[:length]
-        places = iter(range(len(flat)))
-        return [[replace(row, proximal_logprobs=found[next(places)]) for row in group] for group in rows]
+                found[place] = replace(rows[place], proximal_logprobs=row[:length])
+        return found
 
-    def _split(self, rows: list[list[TrainingSequence]], step: int) -> list[list[TrainingSequence]]:
-        order = list(range(len(rows)))
+    def _split(self, rows: list[TrainingSequence], groups: int, step: int) -> list[list[TrainingSequence]]:
+        """The rows of each update: whole groups, in an order that follows from (job seed, step)."""
+        order = list(range(groups))
         random.Random(derived_seed(self._spec.seed, "update", step)).shuffle(order)
+        by_group: list[list[TrainingSequence]] = [[] for _ in order]
+        for row in rows:
+            by_group[row.group].append(row)
         parts = self._spec.learner.updates_per_step
-        return [[row for index in order[part::parts] for row in rows[index]] for part in range(parts)]
+        return [[row for group in order[part::parts] for row in by_group[group]] for part in range(parts)]
 
     def _update(self, rows: list[TrainingSequence], index: int, drift: DriftTable) -> UpdateResult:
         counts = [int(row.loss_mask.sum()) for row in rows]
@@ -173,7 +176,7 @@ class Trainer:
         outputs = policy_loss(inputs, self._objective, self._corrections)
         torch.autograd.backward(outputs.loss)
         drift.add(outputs, update=index)
-        if batch.watched and outputs.tokens is not None:
+        if outputs.tokens is not None:
             self.token_log.add(batch, outputs.tokens)
         return outputs
 

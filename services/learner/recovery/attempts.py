@@ -12,21 +12,12 @@ from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
 
-import torch
-
 from services.journal.journal import Journal
-from services.learner.errors import FATAL, AttemptFailed
+from services.learner.errors import FATAL, AttemptFailed, OutOfMemory
 
 MOST_ATTEMPTS = 3
 """A record that ended so many learners is skipped. More than one accident (a kill from outside) to the same record."""
-KILLED, OUT_OF_MEMORY = "killed", "out_of_memory"
-
-
-def ran_out_of_memory(error: BaseException) -> bool:
-    """Whether an error means that memory ran out: Python's, torch's on a device, or torch's on the host."""
-    if isinstance(error, MemoryError | torch.OutOfMemoryError):
-        return True
-    return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+KILLED = "killed"
 
 
 class Attempts:
@@ -48,13 +39,13 @@ class Attempts:
         path = self._mark(sequence)
         try:
             yield
+        except OutOfMemory as error:  # not yet the job's end: another learner may have more
+            path.write_text(error.code)
+            raise AttemptFailed(f"record {sequence} ran out of memory: {error}") from error
         except FATAL as error:
             path.write_text(error.code)
             raise
         except Exception as error:
-            if ran_out_of_memory(error):
-                path.write_text(OUT_OF_MEMORY)
-                raise AttemptFailed(f"record {sequence} ran out of memory: {error}") from error
             path.write_text(type(error).__name__)
             raise
         self.clear(sequence)

@@ -1,27 +1,24 @@
-"""The journal of a job with its headers at hand, and what Redis is told of it.
+"""The journal of a job with the outlines of its records at hand, and what Redis is told of it.
 
 Invariants: a record is committed before anything of it is finished in Redis; both only after the disk was asked whether
-a newer learner was here; whatever Redis forgot can be asserted again from the headers alone.
+a newer learner was here; whatever Redis forgot can be asserted again from the outlines alone.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 from services.faults import fault
 from services.job.spec import JobSpec
 from services.journal.errors import JournalDamaged
-from services.journal.journal import Draft, Header, Journal, finished_numbers
-from services.journal.lineage import surviving
+from services.journal.journal import Draft, Journal
+from services.journal.lineage import finished_numbers, surviving
+from services.journal.record import Header, Outline
 from services.learner.batches.assembler import Batch
 from services.store.client import Client
 from services.trajectories import streams
 from services.trajectories.progress import Progress, ProgressRecord
-
-NOTHING: list[int] = []
-"""Shared, so that a step costs as little as it can; headers are never changed."""
 
 
 class Books:
@@ -32,40 +29,40 @@ class Books:
         self._client = client
         self._progress = Progress(client)
         self.journal = journal
-        self.headers: list[Header] = []
+        self.outlines: list[Outline] = []
 
     @property
     def next_step(self) -> int:
         """The step after the last that survives."""
-        return len(surviving(self.headers))
+        return len(surviving(self.outlines))
 
     @property
     def newest_version(self) -> int:
         """Highest policy version that the journal knows of."""
-        return max((header.policy_version for header in self.headers), default=0)
+        return max((outline.policy_version for outline in self.outlines), default=0)
 
     def finished(self) -> list[int]:
         """Every number that was trained or dropped."""
-        return [number for numbers in finished_numbers(self.headers).values() for number in numbers]
+        return [number for numbers in finished_numbers(self.outlines).values() for number in numbers]
 
     def read(self) -> None:
         """Read all headers. Raises JournalDamaged.
 
         A journal that ends before what Redis knows of must never be taken for a fresh start.
         """
-        self.headers = [_kept(header) for header in self.journal.headers()]
+        self.outlines = [header.outline() for header in self.journal.headers()]
         known = self._progress.read(self._spec.job_id)
-        ever = 1 + max((header.step for header in self.headers if header.kind == "step"), default=-1)
-        if known.records > len(self.headers) or known.next_step > ever:
+        ever = 1 + max((outline.step for outline in self.outlines if outline.kind == "step"), default=-1)
+        if known.records > len(self.outlines) or known.next_step > ever:
             raise JournalDamaged(
                 f"Redis knows of {known.records} records and {known.next_step} steps, the journal holds "
-                f"{len(self.headers)} and {ever}: put the missing records back from a backup of the journal"
+                f"{len(self.outlines)} and {ever}: put the missing records back from a backup of the journal"
             )
 
     def cut(self, draft: Draft) -> Header:
         """Commit a record that goes back; Redis has to be told by `assert_training`. Raises Fenced, SequenceTaken."""
         header = self.journal.commit(draft)
-        self.headers.append(_kept(header))
+        self.outlines.append(header.outline())
         return header
 
     def settle(self, batch: Batch, step: int, policy_version: int, settings: Mapping[str, Any]) -> Header:
@@ -87,7 +84,7 @@ class Books:
             policy_version=policy_version,
         )
         header = self.journal.commit(draft)
-        self.headers.append(_kept(header))
+        self.outlines.append(header.outline())
         self.journal.check_epoch()
         self._progress.finish(
             self._spec.job_id,
@@ -106,16 +103,11 @@ class Books:
             self._spec.job_id,
             epoch=self.journal.epoch,
             next_step=self.next_step,
-            cursor_at_least=max([0, *(header.cursor for header in self.headers)]),
-            numbers=finished_numbers(self.headers),
+            cursor_at_least=max([0, *(outline.cursor for outline in self.outlines)]),
+            numbers=finished_numbers(self.outlines),
         )
 
     def forgotten_by(self, known: ProgressRecord, step: int) -> bool:
         """Whether Redis may know less than it was told: of this learner, or of the steps before `step`."""
         told = self._progress.asserted(known) and known.epoch == self.journal.epoch
         return not told or known.next_step < step
-
-
-def _kept(header: Header) -> Header:
-    """What of a header stays in memory for the life of a job: who trains a record reads the rest from the disk."""
-    return replace(header, previous="", sizes=NOTHING, payload_hash="", settings={})

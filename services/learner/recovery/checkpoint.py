@@ -1,9 +1,9 @@
 """What a restarted learner begins from: weights, optimiser and counters, proven by hashes.
 
-A checkpoint is a folder `checkpoints/step-00000010/` that appears by rename, whole. It holds safetensors and JSON only.
-The newest one that verifies, and that no later rollback has undone, is used; a damaged one is set aside as `.damaged`
-and named in the log, and more of the journal is replayed. It carries nothing of the groups: the headers of the journal
-stay for ever and say all of that.
+A checkpoint is a folder `checkpoints/step-00000010/` that appears by rename, whole. The backend writes its tensors;
+counters, hashes and the folder's life are here. The newest one that verifies, and that no later rollback has undone, is
+used; a damaged one is set aside as `.damaged` and named in the log, and more of the journal is replayed. It carries
+nothing of the groups: the headers of the journal stay for ever and say all of that.
 """
 
 from __future__ import annotations
@@ -11,54 +11,43 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import structlog
-from torch import Tensor
 
 from services.disk.files import age_seconds, fsync, make_folder, move, remove_folder, sha256, write_durable
 from services.faults import fault
+from services.learner.backend import Capture, TrainingState
 from services.learner.errors import CheckpointDamaged
-from services.weights.fingerprint import ContentMismatch, read_verified, write_hashed
 
 log = structlog.get_logger()
 
-MODEL, OPTIMISER, STATE, MANIFEST = "model.safetensors", "optimiser.safetensors", "state.json", "checkpoint.json"
+STATE, MANIFEST = "state.json", "checkpoint.json"
 LEFTOVER_SECONDS = 3600.0
 """Age after which what a killed learner was writing is removed."""
 
 
 @dataclass(frozen=True)
-class TrainingState:
-    """Counters that belong to the weights."""
+class Snapshot:
+    """All of a checkpoint, before it is written."""
 
-    next_step: int = 0
-    updates: int = 0
-    skipped_updates: int = 0
-    trained_tokens: int = 0
+    capture: Capture
+    state: TrainingState
+    sequence: int = -1
+    """Record of the journal that was trained last; -1: none."""
 
 
 @dataclass(frozen=True)
-class Snapshot:
-    """All of a checkpoint, in host memory."""
+class Stored:
+    """A checkpoint on disk, by its counters; `hashes` (file → sha256) prove the rest."""
 
-    model: dict[str, Tensor]
-    optimiser: dict[str, Tensor]
+    path: Path
     state: TrainingState
-    sequence: int = -1
+    sequence: int
     """Record of the journal that was trained last; -1: none, or a checkpoint that does not say."""
-
-    @property
-    def bytes(self) -> int:
-        """What it takes on disk, but for a few kilobytes."""
-        return sum(tensor.nbytes for tensor in (*self.model.values(), *self.optimiser.values()))
-
-
-def host_copy(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Copies in host memory, which training does not touch any more."""
-    return {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in tensors.items()}
+    hashes: Mapping[str, str]
 
 
 def folder_of(folder: Path, step: int) -> Path:
@@ -89,12 +78,9 @@ def save(folder: Path, snapshot: Snapshot) -> Path:
     temporary.mkdir()
     try:
         state = json.dumps({**asdict(snapshot.state), "sequence": snapshot.sequence}).encode()
+        hashes = snapshot.capture.write(temporary)
         write_durable(temporary / STATE, state)
-        hashes = {
-            MODEL: write_hashed(temporary / MODEL, snapshot.model, None)[0],
-            OPTIMISER: write_hashed(temporary / OPTIMISER, snapshot.optimiser, None)[0],
-            STATE: sha256(temporary / STATE),
-        }
+        hashes = {**hashes, STATE: sha256(temporary / STATE)}
         write_durable(temporary / MANIFEST, json.dumps({"schema_version": 1, "sha256": hashes}).encode())
         fsync(temporary)
         fault("checkpoint.before_rename")
@@ -105,31 +91,39 @@ def save(folder: Path, snapshot: Snapshot) -> Path:
     return target
 
 
-def load(path: Path) -> Snapshot:
-    """Verify and read one checkpoint. Raises CheckpointDamaged."""
+def look(path: Path) -> Stored:
+    """The counters of one checkpoint, verified; its tensors are not read. Raises CheckpointDamaged."""
     try:
-        hashes = _hashes(path)
-        state, sequence = _state(path, hashes[STATE])
-        model = read_verified(path / MODEL, hashes[MODEL])
-        # Copies: training goes on writing into the optimiser's tensors, and the file must not stay mapped for that.
-        optimiser = {
-            name: tensor.clone() for name, tensor in read_verified(path / OPTIMISER, hashes[OPTIMISER]).items()
-        }
-    except (OSError, ValueError, KeyError, TypeError, ContentMismatch) as error:
+        hashes: dict[str, str] = json.loads((path / MANIFEST).read_text())["sha256"]
+        if sha256(path / STATE) != hashes[STATE]:
+            raise CheckpointDamaged(f"{path.name}/{STATE} fails its hash")
+        fields = json.loads((path / STATE).read_text())
+        sequence = int(fields.pop("sequence", -1))
+        return Stored(path, TrainingState(**fields), sequence, hashes)
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise CheckpointDamaged(f"{path.name}: {error}") from error
-    return Snapshot(model, optimiser, state, sequence)
 
 
-def verify(path: Path) -> int:
-    """Read one checkpoint through and compare hashes; returns its `sequence`. Raises CheckpointDamaged."""
+def verify(path: Path) -> Stored:
+    """Read one checkpoint through and compare hashes. Raises CheckpointDamaged."""
+    found = look(path)
     try:
-        hashes = _hashes(path)
-        _, sequence = _state(path, hashes[STATE])
-        for name in (MODEL, OPTIMISER):
-            read_verified(path / name, hashes[name])
-    except (OSError, ValueError, KeyError, TypeError, ContentMismatch) as error:
+        for name, digest in found.hashes.items():
+            if sha256(path / name) != digest:
+                raise CheckpointDamaged(f"{path.name}/{name} fails its hash")
+    except OSError as error:
         raise CheckpointDamaged(f"{path.name}: {error}") from error
-    return sequence
+    return found
+
+
+def is_whole(path: Path) -> bool:
+    """Whether a checkpoint verifies; a damaged one is set aside, or every learner would meet it again."""
+    try:
+        verify(path)
+    except CheckpointDamaged as error:
+        set_aside(path, error)
+        return False
+    return True
 
 
 def set_aside(path: Path, error: CheckpointDamaged) -> None:
@@ -140,45 +134,51 @@ def set_aside(path: Path, error: CheckpointDamaged) -> None:
     move(path, damaged)
 
 
-def newest(folder: Path, counts: Callable[[Snapshot], bool], *, tidy: bool = True) -> Snapshot | None:
-    """The newest checkpoint that verifies and counts; None when there is none: training begins from the base model.
+def load_newest(
+    folder: Path, counts: Callable[[Stored], bool], load: Callable[[Stored], None], *, tidy: bool = True
+) -> Stored | None:
+    """Load the newest checkpoint that counts and is whole; None when there is none: training begins from the base
+    model.
 
-    `tidy`: damaged ones are set aside, and those that don't count any more are removed, so that a new one of the same
-    step can take their place.
+    Args:
+        load: takes one over; raises CheckpointDamaged before anything has changed.
+        tidy: damaged ones are set aside, and those that don't count any more are removed, so that a new one of the same
+            step can take their place.
     """
     if tidy:
         _remove_leftovers(folder)
     for path in reversed(stored(folder)):
         try:
-            found = load(path)
+            found = look(path)
+            if counts(found):
+                load(found)
+                return found
         except CheckpointDamaged as error:
             if tidy:
                 set_aside(path, error)
             continue
-        if counts(found):
-            return found
         if tidy:
             log.info("checkpoint_undone", path=str(path))
             remove_folder(path)
     return None
 
 
-def _hashes(path: Path) -> dict[str, str]:
-    hashes: dict[str, str] = json.loads((path / MANIFEST).read_text())["sha256"]
-    return hashes
-
-
-def _state(path: Path, digest: str) -> tuple[TrainingState, int]:
-    if sha256(path / STATE) != digest:
-        raise CheckpointDamaged(f"{path.name}/{STATE} fails its hash")
-    fields = json.loads((path / STATE).read_text())
-    sequence = fields.pop("sequence", -1)
-    return TrainingState(**fields), sequence
+def remove_undone(folder: Path, counts: Callable[[Stored], bool]) -> None:
+    """Remove the checkpoints that don't count any more, so that new ones of the same steps can take their place."""
+    for path in stored(folder):
+        try:
+            undone = not counts(look(path))
+        except CheckpointDamaged as error:
+            set_aside(path, error)
+            continue
+        if undone:
+            log.info("checkpoint_undone", path=str(path))
+            remove_folder(path)
 
 
 def _is_same(path: Path, snapshot: Snapshot) -> bool:
     try:
-        return verify(path) in (snapshot.sequence, -1)
+        return verify(path).sequence in (snapshot.sequence, -1)
     except CheckpointDamaged:
         return False
 

@@ -7,7 +7,7 @@ wrong there is raised in the training thread, at its next `poll`, `submit` or `w
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from concurrent.futures import Future
 from concurrent.futures import wait as wait_for
 from pathlib import Path
@@ -21,24 +21,30 @@ class CheckpointWriter:
     """One checkpoint at a time.
 
     Args:
-        save: writes a snapshot durably and answers where; runs in the writer's thread.
+        save: writes a snapshot durably and answers where, with the steps of checkpoints that have to stay; runs in the
+            writer's thread.
         saved: told of each path once it is durable; runs in the thread that polls.
         deadline_seconds: how long a checkpoint may take when the next is due.
     """
 
     def __init__(
-        self, save: Callable[[Snapshot], Path], saved: Callable[[Path], None], deadline_seconds: float
+        self,
+        save: Callable[[Snapshot, Collection[int]], Path],
+        saved: Callable[[Path], None],
+        deadline_seconds: float,
     ) -> None:
         self._save = save
         self._saved = saved
         self._deadline_seconds = deadline_seconds
         self._running: Future[Path] | None = None
 
-    def submit(self, snapshot: Snapshot) -> None:
+    def submit(self, snapshot: Snapshot, protected: Collection[int] = ()) -> None:
         """Begin to write; waits for the one before. Raises what that ended with, or CheckpointStalled."""
         self.wait()
         running: Future[Path] = Future()
-        threading.Thread(target=self._write, args=(snapshot, running), daemon=True, name="checkpoint").start()
+        threading.Thread(
+            target=self._write, args=(snapshot, protected, running), daemon=True, name="checkpoint"
+        ).start()
         self._running = running
 
     def poll(self) -> None:
@@ -74,8 +80,8 @@ class CheckpointWriter:
         if self._running is not None:
             wait_for([self._running], timeout=seconds)
 
-    def _write(self, snapshot: Snapshot, running: Future[Path]) -> None:
+    def _write(self, snapshot: Snapshot, protected: Collection[int], running: Future[Path]) -> None:
         try:
-            running.set_result(self._save(snapshot))
+            running.set_result(self._save(snapshot, protected))
         except BaseException as error:  # noqa: BLE001 — the thread's boundary: `poll` raises it
             running.set_exception(error)

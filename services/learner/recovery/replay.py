@@ -7,23 +7,21 @@ checkpoint after it where there is one.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-
-import torch
-from torch import Tensor
 
 from services.disk.layout import JobFolder, Layout
 from services.job.spec import JobSpec
-from services.journal.journal import Header, Journal
+from services.journal.journal import Journal
 from services.journal.lineage import surviving
+from services.journal.record import Header
+from services.learner.backend import Backend
 from services.learner.errors import CheckpointDamaged
-from services.learner.model.training import Training
 from services.learner.recovery import checkpoint, result
-from services.learner.recovery.checkpoint import Snapshot
+from services.learner.recovery.checkpoint import Stored
 from services.learner.recovery.restore import counts_in
 from services.learner.recovery.result import StepResult
+from services.learner.training import Training
 from services.trajectories.codec import decode_group
 
 
@@ -61,7 +59,14 @@ class Replay:
         return bool(self.rows) and all(row.equal for row in self.rows)
 
 
-def replay(layout: Layout, job_id: str, step: int, *, from_checkpoint: int | None = None) -> Replay:
+def replay(
+    layout: Layout,
+    job_id: str,
+    step: int,
+    open_backend: Callable[[JobSpec, Layout], Backend],
+    *,
+    from_checkpoint: int | None = None,
+) -> Replay:
     """Train the surviving record of `step` again and compare.
 
     Args:
@@ -76,22 +81,18 @@ def replay(layout: Layout, job_id: str, step: int, *, from_checkpoint: int | Non
     steps = surviving(headers)
     if not 0 <= step < len(steps):
         raise CannotReplay(f"step {step}: the journal of {job_id} has steps 0 to {len(steps) - 1}")
+    training = Training(spec, open_backend(spec, layout))
     counts = counts_in(headers)
-    found = _start(folder, headers, step, from_checkpoint)
-    start = found.state.next_step if found is not None else 0
+    _start(training, folder, counts, step, from_checkpoint)
+    start = training.step
     _refuse_pruned(journal, steps[start : step + 1], folder)
-    training = Training(spec, layout.model(spec.model))
-    if found is not None:
-        training.load(found)
     for header in steps[start : step + 1]:
         groups = [decode_group(payload) for payload in journal.read(header.sequence).payloads]
         figures = training.train(header, groups)
-    now = result.result_of(step, figures, training.policy.tensors(), digest=True)
+    now = result.result_of(step, figures, training.backend, digest=True)
     then = result.read(journal.result_path(steps[step].sequence))
-    after = _load(checkpoint.folder_of(folder.checkpoints, step + 1))
     rows = _compare_results(then, now) if then is not None else []
-    if after is not None and counts(after):
-        rows += _compare_checkpoints(after, training.snapshot())
+    rows += _compare_checkpoint(training, folder, counts, step + 1)
     changed = [
         Row(name, value, now.environment.get(name)) for name, value in (then.environment if then else {}).items()
     ]
@@ -105,26 +106,27 @@ def _spec(folder: JobFolder) -> JobSpec:
         raise CannotReplay(f"{folder.spec} is missing: no learner of this job has run here") from error
 
 
-def _start(folder: JobFolder, headers: Sequence[Header], step: int, wanted: int | None) -> Snapshot | None:
-    counts = counts_in(headers)
+def _start(
+    training: Training, folder: JobFolder, counts: Callable[[Stored], bool], step: int, wanted: int | None
+) -> None:
+    """Load what the replay begins from."""
     if wanted is None:
-        return checkpoint.newest(
-            folder.checkpoints, lambda found: counts(found) and found.state.next_step <= step, tidy=False
+        checkpoint.load_newest(
+            folder.checkpoints,
+            lambda found: counts(found) and found.state.next_step <= step,
+            training.load,
+            tidy=False,
         )
-    if wanted == 0:
-        return None
-    found = _load(checkpoint.folder_of(folder.checkpoints, wanted)) if wanted <= step else None
-    if found is None or not counts(found):
+    elif wanted > 0:
+        try:
+            found = checkpoint.look(checkpoint.folder_of(folder.checkpoints, wanted)) if wanted <= step else None
+            if found is not None and counts(found):
+                training.load(found)
+                return
+        except CheckpointDamaged:
+            pass  # said below, as of one that is not there
         kept = [checkpoint.step_of(path) for path in checkpoint.stored(folder.checkpoints)]
         raise CannotReplay(f"checkpoint {wanted}: there are {kept}, and it must not be above step {step} nor damaged")
-    return found
-
-
-def _load(path: Path) -> Snapshot | None:
-    try:
-        return checkpoint.load(path)
-    except CheckpointDamaged:
-        return None
 
 
 def _refuse_pruned(journal: Journal, needed: Sequence[Header], folder: JobFolder) -> None:
@@ -143,27 +145,17 @@ def _compare_results(then: StepResult, now: StepResult) -> list[Row]:
     return rows
 
 
-def _compare_checkpoints(saved: Snapshot, ours: Snapshot) -> list[Row]:
-    """One row each for model and optimiser when they are equal, else one for every tensor that differs."""
-    rows = _compare_tensors("checkpoint model", saved.model, ours.model)
-    return rows + _compare_tensors("checkpoint optimiser", saved.optimiser, ours.optimiser)
-
-
-def _compare_tensors(what: str, saved: Mapping[str, Tensor], ours: Mapping[str, Tensor]) -> list[Row]:
-    rows = []
-    for name in sorted(saved.keys() | ours.keys()):
-        one, other = saved.get(name), ours.get(name)
-        if one is None or other is None or one.shape != other.shape:
-            rows.append(Row(f"{what}: {name}", _shape(one), _shape(other)))
-        elif not torch.equal(_bits(one), _bits(other)):
-            gap = float((one.double() - other.double()).abs().max())
-            rows.append(Row(f"{what}: {name}", "", f"max abs difference {gap:.3g}"))
-    return rows or [Row(what, f"{len(saved)} tensors", f"{len(ours)} tensors")]
-
-
-def _bits(tensor: Tensor) -> Tensor:
-    return tensor.contiguous().reshape(-1).view(torch.uint8)
-
-
-def _shape(tensor: Tensor | None) -> str:
-    return "absent" if tensor is None else str(tuple(tensor.shape))
+def _compare_checkpoint(
+    training: Training, folder: JobFolder, counts: Callable[[Stored], bool], step: int
+) -> list[Row]:
+    """A row for every tensor that differs from the checkpoint with `step` steps, or one that says that none does."""
+    try:
+        found = checkpoint.look(checkpoint.folder_of(folder.checkpoints, step))
+        if not counts(found):
+            return []
+        differing = training.backend.compare(found.path, found.hashes)
+    except CheckpointDamaged:
+        return []
+    return [Row(one.part, one.stored, one.here) for one in differing] or [
+        Row(f"checkpoint {part}", "the same", "the same") for part in ("model", "optimiser")
+    ]

@@ -9,22 +9,20 @@ for the one that was lost. Too many skips in a row mean that it is not the recor
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
 import structlog
 
 from services.journal.errors import JournalDamaged
-from services.journal.journal import Draft, Header
+from services.journal.journal import Draft
 from services.journal.lineage import skips_in_a_row, still_counts, surviving
-from services.journal.record import Record
+from services.journal.record import Header, Outline
 from services.learner.errors import TooManySkips
-from services.learner.model.training import Training
-from services.learner.recovery import checkpoint
 from services.learner.recovery.attempts import KILLED, MOST_ATTEMPTS, Attempts
 from services.learner.recovery.books import Books
-from services.learner.recovery.checkpoint import Snapshot
+from services.learner.recovery.checkpoint import Stored
 from services.trajectories.outcomes import DropReason
 
 log = structlog.get_logger()
@@ -33,39 +31,60 @@ MOST_SKIPS = 3
 """Records skipped in a row, with no step in between that went well."""
 
 
-def restore(
-    training: Training, books: Books, checkpoints: Path, attempts: Attempts, train: Callable[[Record], None]
-) -> Header | None:
-    """Bring `training` to the end of the journal; answers the header of a `skip`, if there had to be one.
+@dataclass(frozen=True)
+class Killer:
+    """A record that ended too many learners, and how."""
 
-    Raises JournalDamaged, TooManySkips, and whatever `train` does.
-    """
-    steps = surviving(books.headers)
-    found = checkpoint.newest(checkpoints, counts_in(books.headers))
-    if found is not None:
-        training.load(found)
-    if training.step > len(steps):
+    outline: Outline
+    causes: Sequence[str]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is left to do after the checkpoint was loaded."""
+
+    replay: Sequence[int]
+    """Sequences of the records to train again, in this order."""
+    killer: Killer | None
+    """The record behind them that must be skipped."""
+
+
+def plan(books: Books, step: int, attempts: Attempts) -> Plan:
+    """From a checkpoint with `step` steps to the end of the journal. Raises JournalDamaged."""
+    steps = surviving(books.outlines)
+    if step > len(steps):
         raise JournalDamaged(
-            f"the newest checkpoint has {training.step} steps and the journal only {len(steps)}: put back the missing "
+            f"the newest checkpoint has {step} steps and the journal only {len(steps)}: put back the missing "
             "records from a backup of the journal"
         )
-    for header in steps[training.step :]:
-        causes = attempts.causes(header.sequence)
+    replay: list[int] = []
+    for outline in steps[step:]:
+        causes = attempts.causes(outline.sequence)
         if len(causes) >= MOST_ATTEMPTS:
-            skipped = _skip(books, header, causes, attempts)
-            attempts.clear(header.sequence)
-            return skipped
-        train(books.journal.read(header.sequence))
-    return None
+            return Plan(replay, Killer(outline, causes))
+        replay.append(outline.sequence)
+    return Plan(replay, None)
 
 
-def counts_in(headers: Sequence[Header]) -> Callable[[Snapshot], bool]:
-    """Which checkpoints are of the lineage that these headers tell."""
-    return lambda found: still_counts(headers, step=found.state.next_step, sequence=found.sequence)
+def skip(books: Books, killer: Killer, attempts: Attempts) -> Header:
+    """Commit the record that goes back before the killer. Raises TooManySkips."""
+    outline, causes = killer.outline, killer.causes
+    if skips_in_a_row(books.outlines[: outline.sequence]) >= MOST_SKIPS:
+        attempts.clear(outline.sequence)  # whoever resumes the job tries again
+        raise _too_many(causes)
+    log.error("record_skipped", sequence=outline.sequence, step=outline.step, causes=causes)
+    header = books.cut(cut_draft(books.outlines, to_step=outline.step, poison=outline.trained, causes=causes))
+    attempts.clear(outline.sequence)
+    return header
+
+
+def counts_in(outlines: Sequence[Outline]) -> Callable[[Stored], bool]:
+    """Which checkpoints are of the lineage that these outlines tell."""
+    return lambda found: still_counts(outlines, step=found.state.next_step, sequence=found.sequence)
 
 
 def cut_draft(
-    headers: Sequence[Header],
+    outlines: Sequence[Outline],
     *,
     to_step: int,
     poison: Sequence[int] = (),
@@ -75,27 +94,19 @@ def cut_draft(
 ) -> Draft:
     """A record that goes back to `to_step`: a `skip` when there is poison, else a `rollback`.
 
-    `policy_version` is the newest published, where that is known to be newer than what the headers say.
+    `policy_version` is the newest published, where that is known to be newer than what the outlines say.
     """
-    undone = [number for header in surviving(headers)[to_step:] for number in header.trained]
+    undone = [number for outline in surviving(outlines)[to_step:] for number in outline.trained]
     rolled_back = [number for number in undone if number not in set(poison)]
     return Draft(
         kind="skip" if poison else "rollback",
         step=to_step,
-        cursor=max(header.cursor for header in headers),
+        cursor=max(outline.cursor for outline in outlines),
         dropped={DropReason.POISON.value: poison, DropReason.ROLLED_BACK.value: rolled_back},
         settings=settings,
-        policy_version=max(policy_version, *(header.policy_version for header in headers)),
+        policy_version=max(policy_version, *(outline.policy_version for outline in outlines)),
         causes=causes,
     )
-
-
-def _skip(books: Books, header: Header, causes: Sequence[str], attempts: Attempts) -> Header:
-    if skips_in_a_row(books.headers[: header.sequence]) >= MOST_SKIPS:
-        attempts.clear(header.sequence)  # whoever resumes the job tries again
-        raise _too_many(causes)
-    log.error("record_skipped", sequence=header.sequence, step=header.step, causes=causes)
-    return books.cut(cut_draft(books.headers, to_step=header.step, poison=header.trained, causes=causes))
 
 
 def _too_many(causes: Sequence[str]) -> TooManySkips:

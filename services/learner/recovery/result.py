@@ -7,17 +7,14 @@ steps that a checkpoint follows. It goes when the record's groups go.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
-import platform
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
 
-import torch
-from torch import Tensor
+from services.learner.backend import Backend
+from services.records.record import numbers
+from services.records.step import StepFigures
 
 DIGEST_BYTES = 64 * 2**20
 """Weights up to this size are hashed after every step: at 1 GB/s that is 64 ms."""
@@ -36,12 +33,11 @@ class StepResult:
     schema_version: int = SCHEMA_VERSION
 
 
-def result_of(step: int, figures: Mapping[str, Any], weights: Mapping[str, Tensor], *, digest: bool) -> StepResult:
+def result_of(step: int, figures: StepFigures, backend: Backend, *, digest: bool) -> StepResult:
     """The result of a step. `digest`: hash the weights even if they are large."""
-    plain = {name: value for name, value in figures.items() if value is None or isinstance(value, int | float)}
-    size = sum(tensor.nbytes for tensor in weights.values())
-    hashed = weights_sha256(weights) if digest or size <= DIGEST_BYTES else None
-    return StepResult(step, plain, hashed, environment())
+    top_level = {name: value for name, value in numbers(figures) if "." not in name and name != "drift"}
+    hashed = backend.weights_sha256(most_bytes=None if digest else DIGEST_BYTES)
+    return StepResult(step, top_level, hashed, backend.environment())
 
 
 def same(one: object, other: object) -> bool:
@@ -57,29 +53,6 @@ def differing(before: StepResult, after: StepResult) -> list[str]:
     return [*found, "weights_sha256"] if len(hashes) > 1 else found
 
 
-def weights_sha256(tensors: Mapping[str, Tensor]) -> str:
-    """Hash of names and bytes, in the order of names."""
-    digest = hashlib.sha256()
-    for name in sorted(tensors):
-        digest.update(name.encode())
-        digest.update(tensors[name].detach().to("cpu").contiguous().reshape(-1).view(torch.uint8).numpy().data)
-    return digest.hexdigest()
-
-
-def environment() -> dict[str, str | int]:
-    """What the bits of a step depend on beside its inputs."""
-    import transformers
-
-    return {
-        "torch": torch.__version__,
-        "transformers": transformers.__version__,
-        "python": platform.python_version(),
-        "threads": torch.get_num_threads(),
-        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else _processor(),
-        "instructions": torch.backends.cpu.get_cpu_capability(),
-    }
-
-
 def write(path: Path, result: StepResult) -> None:
     """Write, whole or not at all; replaces an earlier one."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
@@ -93,12 +66,3 @@ def read(path: Path) -> StepResult | None:
         return StepResult(**json.loads(path.read_text()))
     except (OSError, ValueError, TypeError):
         return None
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.machine()
-    names = (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    return next(names, platform.machine())

@@ -9,7 +9,7 @@ retained, so that nothing is pruned.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import structlog
@@ -67,18 +67,19 @@ class Retention:
         self._quota = spec.disk_quota_bytes
         self._verified: dict[str, int] = {}
         self._squeezed = False
-        self.protected: tuple[int, ...] = ()
-        """Steps of checkpoints of which the newest that is there stays beside the newest ones."""
 
-    def save(self, snapshot: Snapshot) -> Path:
-        """Write one checkpoint and apply retention. Raises DiskQuota, DiskFull, Fenced, OSError, CheckpointDamaged."""
+    def save(self, snapshot: Snapshot, protected: Collection[int] = ()) -> Path:
+        """Write one checkpoint and apply retention. Raises DiskQuota, DiskFull, Fenced, OSError, CheckpointDamaged.
+
+        `protected` are steps of checkpoints of which the newest that is there stays, beside the newest ones of all.
+        """
         self._journal.check_epoch()
         if not checkpoint.folder_of(self._folder.checkpoints, snapshot.state.next_step).exists():
-            self._make_room(snapshot.bytes)
+            self._make_room(snapshot.capture.bytes)
         path = checkpoint.save(self._folder.checkpoints, snapshot)
-        self._verified[path.name] = checkpoint.verify(path)
+        self._verified[path.name] = checkpoint.verify(path).sequence
         self._journal.check_epoch()  # what a newer learner may need is not ours to remove
-        self._retain()
+        self._retain(protected)
         return path
 
     def _make_room(self, needed: int) -> None:
@@ -96,10 +97,10 @@ class Retention:
             remove_folder(path)
             self._squeezed = True
 
-    def _retain(self) -> None:
+    def _retain(self, steps: Collection[int]) -> None:
         good: list[Path] = []
         there = {checkpoint.step_of(path) for path in checkpoint.stored(self._folder.checkpoints)}
-        protected = max(there & set(self.protected), default=None)
+        protected = max(there & set(steps), default=None)
         for path in reversed(checkpoint.stored(self._folder.checkpoints)):
             if len(good) >= self._keep and checkpoint.step_of(path) != protected:
                 remove_folder(path)
@@ -111,7 +112,7 @@ class Retention:
     def _is_good(self, path: Path) -> bool:
         if path.name not in self._verified:
             try:
-                self._verified[path.name] = checkpoint.verify(path)
+                self._verified[path.name] = checkpoint.verify(path).sequence
             except CheckpointDamaged as error:
                 checkpoint.set_aside(path, error)
                 return False

@@ -5,13 +5,12 @@ from __future__ import annotations
 import time
 from bisect import bisect_left
 from pathlib import Path
-from typing import Any
 
 import structlog
 
 from services.disk.layout import Layout
 from services.job.spec import JobSpec
-from services.journal.journal import Header
+from services.journal.record import Header
 from services.learner.recovery.checkpoint import step_of
 from services.learner.reports.sinks import Sinks
 from services.observability.meters import METERS
@@ -41,19 +40,17 @@ class Reporter:
         self._checkpoints = Checkpoints(client)
         self._sinks = Sinks(spec, layout.job(spec.job_id), self._warn)
 
-    def step(self, header: Header, figures: dict[str, Any], *, tokens: int, replayed: bool) -> None:
+    def step(self, record: StepRecord, *, tokens: int) -> None:
         """A step was trained; `tokens`: all that the job has trained so far."""
-        about = {"step": header.step, "time": header.written_at, "replayed": replayed, "groups": len(header.trained)}
-        record = StepRecord.model_validate({**about, **figures})
         self._steps.put(self._spec.job_id, record)
         self._sinks.put(record)
-        if not replayed:
+        if not record.replayed:
             self._progress.set(self._spec.job_id, trained_tokens=tokens)
         evaluation = self._spec.evaluation
-        done = header.step + 1
+        done = record.step + 1
         if evaluation is not None and (done % evaluation.every == 0 or done == self._spec.learner.steps):
             self._progress.set(self._spec.job_id, evaluation_step=done)
-        if not replayed:
+        if not record.replayed:
             _meter(record)
             self._events.add(
                 self._spec.job_id,

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from services.learner.model.trainer import Trainer
+from services.records.step import StepFigures
 
 
 @pytest.fixture
@@ -15,10 +16,11 @@ def drifts(monkeypatch: pytest.MonkeyPatch) -> dict[int, float]:
     said: dict[int, float] = {}
     train = Trainer.train
 
-    def told(self: Trainer, groups: Any, step: int) -> dict[str, Any]:
+    def told(self: Trainer, groups: Any, step: int) -> StepFigures:
         figures = train(self, groups, step)
-        figures["drift"]["kl_k3"] = said.get(step, 0.0)
-        return figures
+        assert figures.drift is not None
+        drift = figures.drift.model_copy(update={"kl_k3": said.get(step, 0.0)})
+        return figures.model_copy(update={"drift": drift})
 
     monkeypatch.setattr(Trainer, "train", told)
     return said

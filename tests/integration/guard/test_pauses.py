@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from services.disk.layout import Layout
-from services.learner.loop import Learner
+from services.learner.opening import open_learner
 from services.store.client import Client
 from services.store.job.events import Events
 from services.store.job.jobs import Jobs
@@ -25,12 +25,12 @@ def test_a_resumed_job_is_not_paused_for_what_is_over(
     fill(client, spec, groups)
     enter(client, spec, Status.QUEUED, Status.RUNNING)
     drifts[1] = 1.0
-    assert Learner(spec, client, layout).run() == "drained"
+    assert open_learner(spec, client, layout).run() == "drained"
     events = [event.message for event in Events(client).list(spec.job_id)[0]]
     assert any("The guard pauses the job" in text for text in events)
     enter(client, spec, Status.PAUSED, Status.QUEUED, Status.RUNNING)
     drifts.clear()
-    assert Learner(spec, client, layout).run() == "finished"
+    assert open_learner(spec, client, layout).run() == "finished"
 
 
 def test_a_pause_that_was_cut_off_is_asked_for_again(
@@ -40,7 +40,7 @@ def test_a_pause_that_was_cut_off_is_asked_for_again(
     fill(client, spec, groups)
     enter(client, spec, Status.QUEUED, Status.RUNNING)
     drifts[1] = 1.0
-    learner = Learner(spec, client, layout)
+    learner = open_learner(spec, client, layout)
 
     def killed(*about: Any) -> None:
         raise KeyboardInterrupt("killed")
@@ -49,11 +49,11 @@ def test_a_pause_that_was_cut_off_is_asked_for_again(
     with pytest.raises(KeyboardInterrupt):
         learner.run()
     assert Jobs(client).get(spec.job_id).status is Status.RUNNING
-    assert Learner(spec, client, layout).run() == "drained"
+    assert open_learner(spec, client, layout).run() == "drained"
     assert Jobs(client).get(spec.job_id).status is Status.PAUSING
     assert kinds(layout, spec) == ["step", "step"], "not one step more"
     enter(client, spec, Status.PAUSED, Status.QUEUED, Status.RUNNING)
-    assert Learner(spec, client, layout).run() == "finished"
+    assert open_learner(spec, client, layout).run() == "finished"
 
 
 def test_a_pause_that_took_place_is_not_asked_for_again(
@@ -63,7 +63,7 @@ def test_a_pause_that_took_place_is_not_asked_for_again(
     fill(client, spec, groups)
     enter(client, spec, Status.QUEUED, Status.RUNNING)
     drifts[1] = 1.0
-    learner = Learner(spec, client, layout)
+    learner = open_learner(spec, client, layout)
     pause = learner._guarding.pause
 
     def killed_after() -> None:
@@ -74,4 +74,4 @@ def test_a_pause_that_took_place_is_not_asked_for_again(
     with pytest.raises(KeyboardInterrupt):
         learner.run()
     enter(client, spec, Status.PAUSED, Status.QUEUED, Status.RUNNING)
-    assert Learner(spec, client, layout).run() == "finished"
+    assert open_learner(spec, client, layout).run() == "finished"

@@ -10,7 +10,7 @@ import pytest
 from services.disk.layout import Layout
 from services.job.guard import GuardAction
 from services.journal.journal import Journal, audit
-from services.learner.loop import Learner
+from services.learner.opening import open_learner
 from services.learner.recovery import checkpoint
 from services.store.client import Client
 from services.store.job.jobs import Jobs
@@ -28,7 +28,7 @@ def test_a_rollback_goes_to_a_healthy_checkpoint_with_a_lower_learning_rate(
     spec = guarded("ftjob-back", "rollback", keep_checkpoints=1)
     fill(client, spec, [*groups, *(renamed(groups[n], spec.job_id, 8 + n) for n in range(4))])
     drifts.update({1: 0.45, 2: 1.0})  # the second step is beyond `leave`: what came of it is not healthy
-    learner = Learner(spec, client, layout)
+    learner = open_learner(spec, client, layout)
     heal_after_rollback(learner, drifts)
     assert learner.run() == "finished"
     assert kinds(layout, spec)[:4] == ["step", "step", "step", "rollback"]
@@ -48,7 +48,7 @@ def test_a_damaged_checkpoint_is_no_refuge(
     spec = guarded("ftjob-damaged", "rollback", keep_checkpoints=4)
     fill(client, spec, [*groups, *(renamed(groups[n], spec.job_id, 8 + n) for n in range(6))])
     drifts.update({1: 0.45, 2: 1.0})
-    learner = Learner(spec, client, layout)
+    learner = open_learner(spec, client, layout)
     heal_after_rollback(learner, drifts)
     obey = learner._obey
 
@@ -79,7 +79,7 @@ def test_after_a_rollback_what_the_undone_weights_sampled_is_dropped(
     spec = guarded("ftjob-undone", "rollback")
     fill(client, spec, groups[:4])
     drifts[1] = 1.0
-    learner = Learner(spec, client, layout)
+    learner = open_learner(spec, client, layout)
     heal_after_rollback(learner, drifts)
     stale = {4: sampled_under(renamed(groups[4], spec.job_id, 4), 3, 2)}  # version 3 is that after two steps
     fresh = {n: sampled_under(renamed(groups[n - 4], spec.job_id, n), 4, 1) for n in range(5, 11)}
@@ -95,7 +95,7 @@ def test_a_rollback_that_was_cut_off_happens_after_the_restart(
     spec = guarded("ftjob-cut", "rollback")
     fill(client, spec, [*groups, *(renamed(groups[n], spec.job_id, 8 + n) for n in range(4))])
     drifts.update({1: 1.0, 2: 1.0})
-    learner = Learner(spec, client, layout)
+    learner = open_learner(spec, client, layout)
 
     def killed(*about: Any, **more: Any) -> None:
         raise KeyboardInterrupt("killed")
@@ -103,7 +103,7 @@ def test_a_rollback_that_was_cut_off_happens_after_the_restart(
     monkeypatch.setattr(learner, "rollback", killed)
     with pytest.raises(KeyboardInterrupt):
         learner.run()
-    again = Learner(spec, client, layout)
+    again = open_learner(spec, client, layout)
     heal_after_rollback(again, drifts)
     assert again.run() == "finished"
     assert kinds(layout, spec)[:4] == ["step", "step", "step", "rollback"]
@@ -117,7 +117,7 @@ def test_without_a_kept_healthy_checkpoint_the_job_is_paused(
     fill(client, spec, groups)
     enter(client, spec, Status.QUEUED, Status.RUNNING)
     drifts.update(dict.fromkeys(range(STEPS), 1.0))
-    learner = Learner(spec, client, layout)
+    learner = open_learner(spec, client, layout)
     obey = learner._obey
 
     def forgets(action: Any) -> None:

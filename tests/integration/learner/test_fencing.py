@@ -17,7 +17,7 @@ from services.disk.layout import Layout
 from services.job.spec import JobSpec
 from services.journal.errors import SequenceTaken
 from services.journal.journal import Journal, audit
-from services.learner.loop import Learner
+from services.learner.opening import open_learner
 from services.store import keys
 from services.store.client import Client, connect
 from services.trajectories.outcomes import Fenced
@@ -41,7 +41,7 @@ class Thread:
 
     def __init__(self, spec: JobSpec, url: str, layout: Layout) -> None:
         self.client = connect(url)
-        self.learner = Learner(spec, self.client, layout)
+        self.learner = open_learner(spec, self.client, layout)
         self.outcome: str | BaseException = ""
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._pauses: list[threading.Event] = []
@@ -75,7 +75,7 @@ class Thread:
         return self.outcome
 
     def close(self) -> None:
-        self.learner.stop()
+        self.learner.pulse.stop()
         for pause in self._pauses:
             pause.set()
         self._thread.join(30)
@@ -111,10 +111,10 @@ def test_of_two_learners_the_first_ends_itself_while_it_waits(
     spec = job_spec()
     fill(client, spec, groups[:2])
     first = threads(spec).start()
-    wait_until(lambda: first.learner.phase == "waiting_for_batch" and first.learner.step == 1)
+    wait_until(lambda: first.learner.pulse.phase == "waiting_for_batch" and first.learner.step == 1)
     second = threads(spec).start()
     assert isinstance(first.end(), Fenced)
-    second.learner.stop()
+    second.learner.pulse.stop()
     assert second.end() == "drained"
     assert_ledger(client, spec, trained=2)
 
@@ -170,8 +170,8 @@ def test_a_learner_woken_while_it_trains_publishes_nothing(
     assert reached.wait(30)
     remembered: Any = client.hgetall(keys.progress(spec.job_id))
     new = threads(spec).start()
-    wait_until(lambda: new.learner.phase == "waiting_for_batch")
-    new.learner.stop()
+    wait_until(lambda: new.learner.pulse.phase == "waiting_for_batch")
+    new.learner.pulse.stop()
     assert new.end() == "drained"
     if redis_forgets:
         client.delete(keys.progress(spec.job_id))

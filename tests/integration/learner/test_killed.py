@@ -12,7 +12,7 @@ import pytest
 
 from services.job.spec import JobSpec
 from services.journal.journal import audit
-from services.learner.loop import Learner
+from services.learner.opening import open_learner
 from services.store.client import Client
 from tests.chaos.plan import Victim
 from tests.chaos.points import FOLDER, Points
@@ -31,7 +31,7 @@ def test_three_kills_leave_the_same_bits(client: Client, redis_url: str, tmp_pat
     )
     for spec in (calm, hit):
         fill(client, spec, groups)
-    assert Learner(calm, client, layout).run() == "finished"
+    assert open_learner(calm, client, layout).run() == "finished"
 
     points = Points(tmp_path / "faults")
 

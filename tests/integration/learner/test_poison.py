@@ -11,9 +11,10 @@ from services.controller.issuing.capacity import capacity
 from services.disk.layout import Layout
 from services.journal.journal import audit
 from services.learner.errors import AttemptFailed, TooManySkips
-from services.learner.loop import Learner
 from services.learner.model.trainer import Trainer
+from services.learner.opening import open_learner
 from services.learner.recovery import checkpoint
+from services.records.step import StepFigures
 from services.store.client import Client
 from services.store.job.events import Events
 from services.trajectories.ledger import Ledger
@@ -35,7 +36,7 @@ def poisoned(monkeypatch: pytest.MonkeyPatch, numbers: set[int], error: BaseExce
     """Training a batch with one of these numbers ends the learner, as if by itself."""
     train = Trainer.train
 
-    def patched(self: Trainer, batch: Any, step: int) -> dict[str, Any]:
+    def patched(self: Trainer, batch: Any, step: int) -> StepFigures:
         if numbers & {group.task.group_number for group in batch}:
             raise error
         return train(self, batch, step)
@@ -64,8 +65,8 @@ def test_a_record_that_kills_its_learner_three_times_is_skipped_and_the_job_make
     poisoned(monkeypatch, {3}, error)
     for _ in range(3):
         with pytest.raises(raised):
-            Learner(spec, client, layout).run()
-    learner = Learner(spec, client, layout)
+            open_learner(spec, client, layout).run()
+    learner = open_learner(spec, client, layout)
     assert run_until_it_waits(learner, step=2) == "drained"
     assert_ledger(client, spec, trained=4, poison=2)
     issued = capacity(
@@ -73,7 +74,7 @@ def test_a_record_that_kills_its_learner_three_times_is_skipped_and_the_job_make
     )
     assert issued.groups == 2, "one more batch, for the one that was lost"
     put(client, spec, {number: renamed(groups[number], spec.job_id, number) for number in (6, 7)})
-    assert Learner(spec, client, layout).run() == "finished"
+    assert open_learner(spec, client, layout).run() == "finished"
     assert_ledger(client, spec, trained=6, poison=2)
     report = audit(layout.job(spec.job_id).journal)
     assert report.clean and (report.steps, report.trained, report.dropped) == (3, 6, {"poison": 2})
@@ -89,16 +90,16 @@ def test_an_old_record_that_kills_in_a_replay_takes_the_later_ones_with_it(
 ) -> None:
     spec = single(steps=5, checkpoint_every=9)
     fill(client, spec, groups[:4])
-    learner = Learner(spec, client, layout)
+    learner = open_learner(spec, client, layout)
     assert run_until_it_waits(learner, step=4) == "drained"
     for path in checkpoint.stored(layout.job(spec.job_id).checkpoints):
         flip(path / "state.json")
     poisoned(monkeypatch, {1}, KeyboardInterrupt())
     for _ in range(3):
         with pytest.raises(KeyboardInterrupt):
-            Learner(spec, client, layout).run()
+            open_learner(spec, client, layout).run()
     put(client, spec, {number: renamed(groups[number], spec.job_id, number) for number in range(4, 8)})
-    assert Learner(spec, client, layout).run() == "finished"
+    assert open_learner(spec, client, layout).run() == "finished"
     assert_ledger(client, spec, trained=5, poison=1, rolled_back=2)
     assert audit(layout.job(spec.job_id).journal).clean
 
@@ -112,10 +113,10 @@ def test_when_every_record_kills_the_job_fails_with_the_cause_and_a_resume_tries
         poisoned(patched, set(range(8)), MemoryError())
         for _ in range(12):
             with pytest.raises(AttemptFailed):
-                Learner(spec, client, layout).run()
+                open_learner(spec, client, layout).run()
         with pytest.raises(TooManySkips, match="it is not the records") as caught:
-            Learner(spec, client, layout).run()
+            open_learner(spec, client, layout).run()
         assert caught.value.code == "out_of_memory"
-    assert Learner(spec, client, layout).run() == "finished", "with more memory"
+    assert open_learner(spec, client, layout).run() == "finished", "with more memory"
     report = audit(layout.job(spec.job_id).journal)
     assert (report.trained, report.dropped) == (4, {"poison": 3})

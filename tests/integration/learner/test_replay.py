@@ -16,9 +16,10 @@ from typer.testing import CliRunner
 
 from services.cli.main import app
 from services.disk.layout import Layout
-from services.journal.journal import Header, Journal
-from services.journal.record import pack
-from services.learner.loop import Learner
+from services.journal.journal import Journal
+from services.journal.record import Header, pack
+from services.learner.model.local import open_backend
+from services.learner.opening import open_learner
 from services.learner.recovery.replay import CannotReplay, replay
 from services.store.client import connect
 from tests.support.learning import fill, layout_with_model, sample_groups
@@ -37,7 +38,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory, redis_url: str) -> Layout:
     client.flushall()
     spec = job_spec(steps=6, updates_per_step=2, keep_checkpoints=2, max_staleness=9)
     fill(client, spec, sample_groups(tmp_path_factory.mktemp("groups"), 12))
-    assert Learner(spec, client, layout).run() == "finished"
+    assert open_learner(spec, client, layout).run() == "finished"
     client.flushall()
     client.close()
     return layout
@@ -63,9 +64,9 @@ def rewrite(folder: Path, change: Callable[[Header], Header]) -> None:
 def test_every_step_that_is_kept_comes_out_the_same_and_nothing_is_written(trained: Layout) -> None:
     before = {path: path.stat().st_mtime_ns for path in trained.root.rglob("*")}
     with pytest.raises(CannotReplay, match="steps from 4 on can be replayed"):
-        replay(trained, JOB, 3)
+        replay(trained, JOB, 3, open_backend)
     for step in (4, 5):
-        found = replay(trained, JOB, step)
+        found = replay(trained, JOB, step, open_backend)
         assert found.equal and found.start == 4 and found.environment == []
         names = [row.name for row in found.rows]
         assert {"loss", "grad_norm", "weights_sha256"} < set(names)
@@ -77,7 +78,7 @@ def test_the_settings_in_the_record_count_and_another_learning_rate_shows(copy: 
     spec = json.loads(copy.job(JOB).spec.read_text())
     spec["learner"]["learning_rate"] = 1e-5
     copy.job(JOB).spec.write_text(json.dumps(spec))
-    assert replay(copy, JOB, 5).equal, "what the job says now does not matter"
+    assert replay(copy, JOB, 5, open_backend).equal, "what the job says now does not matter"
 
     def slower(header: Header) -> Header:
         settings: dict[str, Any] = json.loads(json.dumps(header.settings))
@@ -85,7 +86,7 @@ def test_the_settings_in_the_record_count_and_another_learning_rate_shows(copy: 
         return changed(header, settings=settings)
 
     rewrite(copy.job(JOB).journal, slower)
-    found = replay(copy, JOB, 5)
+    found = replay(copy, JOB, 5, open_backend)
     assert not found.equal
     differing = [row.name for row in found.rows if not row.equal]
     assert "weights_sha256" in differing and "learning_rate" in differing
@@ -99,20 +100,20 @@ def test_what_was_recorded_wrongly_shows_and_the_environment_explains(copy: Layo
     content["figures"]["loss"] += 1e-9
     content["environment"]["torch"] = "1.0"
     path.write_text(json.dumps(content))
-    found = replay(copy, JOB, 4)
+    found = replay(copy, JOB, 4, open_backend)
     assert [row.name for row in found.rows if not row.equal] == ["loss"]
     assert [(row.name, row.journaled) for row in found.environment] == [("torch", "1.0")]
 
 
 def test_one_may_choose_where_to_begin(trained: Layout) -> None:
-    assert replay(trained, JOB, 5, from_checkpoint=4).equal
+    assert replay(trained, JOB, 5, open_backend, from_checkpoint=4).equal
     for wanted in (2, 6):
         with pytest.raises(CannotReplay, match=rf"checkpoint {wanted}: there are \[4, 6\]"):
-            replay(trained, JOB, 5, from_checkpoint=wanted)
+            replay(trained, JOB, 5, open_backend, from_checkpoint=wanted)
     with pytest.raises(CannotReplay, match="pruned"):
-        replay(trained, JOB, 5, from_checkpoint=0)
+        replay(trained, JOB, 5, open_backend, from_checkpoint=0)
     with pytest.raises(CannotReplay, match="has steps 0 to 5"):
-        replay(trained, JOB, 6)
+        replay(trained, JOB, 6, open_backend)
 
 
 def test_the_command_says_yes_or_no(copy: Layout) -> None:

@@ -6,12 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 from services.disk.layout import Layout
 from services.journal.journal import Journal, audit
 from services.learner.errors import NoSuchCheckpoint
 from services.learner.loop import Learner
+from services.learner.model import snapshot as tensors_of
+from services.learner.model.local import weights_sha256
+from services.learner.opening import open_learner
 from services.learner.recovery import checkpoint
 from services.learner.recovery.books import Books
 from services.store.client import Client
@@ -36,13 +38,13 @@ class Rollback:
     """Rolls a learner back once, between two steps."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, *, at: int, to: int) -> None:
-        self.after: dict[str, torch.Tensor] = {}
+        self.after: str | None = None
         one_step = Learner._one_step
 
         def patched(learner: Learner) -> None:
             if learner.step == at and not self.after:
                 learner.rollback(to)
-                self.after = {name: tensor.clone() for name, tensor in learner._training.policy.tensors().items()}
+                self.after = learner._backend.weights_sha256()
             one_step(learner)
 
         monkeypatch.setattr(Learner, "_one_step", patched)
@@ -63,8 +65,9 @@ def test_a_rollback_gives_the_checkpoint_back_and_the_ledger_adds_up(
         publish(self, job_id, **fields)
 
     monkeypatch.setattr(Progress, "publish", noted)
-    assert Learner(spec, client, layout).run() == "finished"
-    assert same_bits(checkpoint.load(folder.checkpoints / "step-00000002").model, rollback.after)
+    assert open_learner(spec, client, layout).run() == "finished"
+    saved = checkpoint.look(folder.checkpoints / "step-00000002")
+    assert weights_sha256(tensors_of.read(saved.path, saved.hashes).model) == rollback.after
     assert publishes == [(1, 0), (2, 1), (3, 2), (4, 3), (5, 2), (6, 3), (7, 4)]
     assert read_manifest(Path(Progress(client).read(spec.job_id).published_path)).step == 4
     assert_ledger(client, spec, trained=4, rolled_back=1)
@@ -83,12 +86,12 @@ def test_a_restart_after_a_rollback_follows_the_lineage_that_survived(
     fill(client, spec, groups[:6])
     with monkeypatch.context() as patched:
         Rollback(patched, at=3, to=1)
-        Learner(spec, client, layout).run()
+        open_learner(spec, client, layout).run()
     folder = layout.job(spec.job_id)
     expected = exported(layout, spec)
     for path in checkpoint.stored(folder.checkpoints)[1:]:
         flip(path / "model.safetensors")
-    assert Learner(spec, client, layout).run() == "finished"
+    assert open_learner(spec, client, layout).run() == "finished"
     assert same_bits(exported(layout, spec), expected)
     assert_ledger(client, spec, trained=4, rolled_back=2)
 
@@ -102,7 +105,7 @@ def test_a_learner_that_dies_right_after_the_rollback_record_uses_no_undone_chec
     assert_training = Books.assert_training
 
     def dies(self: Books) -> None:
-        if self.headers and self.headers[-1].kind == "rollback":
+        if self.outlines and self.outlines[-1].kind == "rollback":
             raise KeyboardInterrupt("killed")
         assert_training(self)
 
@@ -110,10 +113,10 @@ def test_a_learner_that_dies_right_after_the_rollback_record_uses_no_undone_chec
         Rollback(patched, at=3, to=1)
         patched.setattr(Books, "assert_training", dies)
         with pytest.raises(KeyboardInterrupt):
-            Learner(spec, client, layout).run()
+            open_learner(spec, client, layout).run()
     folder = layout.job(spec.job_id)
     assert [header.kind for header in Journal(folder.journal).headers()][-1] == "rollback"
-    learner = Learner(spec, client, layout)
+    learner = open_learner(spec, client, layout)
     assert learner.run() == "finished"
     assert_ledger(client, spec, trained=4, rolled_back=2)
     assert audit(folder.journal).steps == 4
@@ -126,5 +129,5 @@ def test_a_rollback_needs_a_checkpoint(
     fill(client, spec, groups[:6])
     Rollback(monkeypatch, at=3, to=1)
     with pytest.raises(NoSuchCheckpoint, match=r"step 1 of 3: checkpoints are kept of steps \[2\]"):
-        Learner(spec, client, layout).run()
+        open_learner(spec, client, layout).run()
     assert audit(layout.job(spec.job_id).journal).steps == 3

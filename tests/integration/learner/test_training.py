@@ -14,8 +14,9 @@ from services.disk.files import whole_lines
 from services.disk.layout import Layout
 from services.journal.journal import audit
 from services.learner.errors import BatchTimeout, TrainingDiverged
-from services.learner.loop import Learner
 from services.learner.model.trainer import Trainer
+from services.learner.opening import open_learner
+from services.records.step import StepFigures
 from services.store import keys
 from services.store.client import Client
 from services.store.job.steps import Checkpoints, Steps
@@ -39,7 +40,7 @@ def groups(groups: list[bytes]) -> list[bytes]:
 def test_a_job_is_trained_journaled_published_and_exported(client: Client, layout: Layout, groups: list[bytes]) -> None:
     spec, counted = job_spec(), Counted()
     fill(client, spec, groups)
-    assert Learner(spec, client, layout).run() == "finished"
+    assert open_learner(spec, client, layout).run() == "finished"
     assert counted("sspo_is_ratio_count") == 3 * 48 and counted("sspo_is_ratio_count", staleness="0") == 48
     assert counted("sspo_seq_is_ratio_count") == counted("sspo_staleness_steps_count") == 3 * 8
     assert counted("sspo_staleness_steps_sum") == 8 * (0 + 1 + 2)
@@ -80,20 +81,20 @@ def test_a_killed_learner_goes_on_to_the_same_bits(
     calm, hit = (job_spec(f"ftjob-{name}", updates_per_step=updates_per_step) for name in ("calm", "hit"))
     for spec in (calm, hit):
         fill(client, spec, groups)
-    Learner(calm, client, layout).run()
+    open_learner(calm, client, layout).run()
 
     train = Trainer.train
 
-    def dies_between_journal_and_training(self: Trainer, batch: Any, step: int) -> dict[str, Any]:
+    def dies_between_journal_and_training(self: Trainer, batch: Any, step: int) -> StepFigures:
         if step == 2 and self.state.updates == step * updates_per_step:
             raise KeyboardInterrupt("killed")
         return train(self, batch, step)
 
     monkeypatch.setattr(Trainer, "train", dies_between_journal_and_training)
     with pytest.raises(KeyboardInterrupt):
-        Learner(hit, client, layout).run()
+        open_learner(hit, client, layout).run()
     monkeypatch.undo()
-    assert Learner(hit, client, layout).run() == "finished"
+    assert open_learner(hit, client, layout).run() == "finished"
     expected, got = exported(layout, calm), exported(layout, hit)
     assert same_bits(expected, got)
     report = audit(layout.job(hit.job_id).journal)
@@ -103,13 +104,13 @@ def test_a_killed_learner_goes_on_to_the_same_bits(
 def test_a_shorter_memory_of_redis_is_asserted_again(client: Client, layout: Layout, groups: list[bytes]) -> None:
     spec = job_spec()
     fill(client, spec, groups[:4])
-    learner = Learner(spec, client, layout)
+    learner = open_learner(spec, client, layout)
     assert run_until_it_waits(learner, step=2) == "drained"
     client.flushall()
     create_job(client, spec)
     streams.prepare(client, spec.job_id)
     put(client, spec, {number: groups[number] for number in (3, 4, 5)})  # 3 was trained already
-    assert Learner(spec, client, layout).run() == "finished"
+    assert open_learner(spec, client, layout).run() == "finished"
     report = audit(layout.job(spec.job_id).journal)
     assert report.clean and report.trained == 6
     assert Ledger(client).snapshot(spec.job_id).balanced
@@ -119,16 +120,16 @@ def test_a_shorter_memory_of_redis_is_asserted_again(client: Client, layout: Lay
 def test_a_waiting_learner_reminds_a_redis_that_forgot(client: Client, layout: Layout, groups: list[bytes]) -> None:
     spec = job_spec()
     fill(client, spec, groups[:2])
-    learner = Learner(spec, client, layout)
+    learner = open_learner(spec, client, layout)
     ended: list[str] = []
     thread = threading.Thread(target=lambda: ended.append(learner.run()), daemon=True)
     thread.start()
-    wait_until(lambda: learner.phase == "waiting_for_batch" and learner.step == 1)
+    wait_until(lambda: learner.pulse.phase == "waiting_for_batch" and learner.step == 1)
     before = Progress(client).read(spec.job_id)
     client.delete(keys.progress(spec.job_id), keys.finished(spec.job_id))
     wait_until(lambda: Progress(client).read(spec.job_id) == replace(before, trained_tokens=0))
     assert Ledger(client).snapshot(spec.job_id).trained == 2
-    learner.stop()
+    learner.pulse.stop()
     thread.join(20)
     assert ended == ["drained"]
 
@@ -146,7 +147,7 @@ def test_non_finite_updates_are_skipped_counted_and_fail_the_job_in_the_end(
         ),
     )
     with pytest.raises(TrainingDiverged):
-        Learner(spec, client, layout).run()
+        open_learner(spec, client, layout).run()
     records = Steps(client, layout).since(spec.job_id)
     assert [record.skipped_updates_total for record in records] == [1]
 
@@ -155,4 +156,4 @@ def test_waiting_for_a_batch_has_a_deadline(client: Client, layout: Layout, grou
     spec = job_spec(wait_seconds=1.0)
     fill(client, spec, groups[:1])
     with pytest.raises(BatchTimeout, match="1 of 2 groups"):
-        Learner(spec, client, layout).run()
+        open_learner(spec, client, layout).run()

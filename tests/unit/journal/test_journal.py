@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from services.journal.errors import JournalDamaged, SequenceTaken
-from services.journal.journal import Draft, Journal, audit, finished_numbers
+from services.journal.journal import Draft, Journal, audit
+from services.journal.lineage import finished_numbers
 from services.journal.record import read_head
 from services.trajectories.outcomes import Fenced
 from tests.support.interruption import interrupted_after

@@ -16,15 +16,15 @@ from services.journal.lineage import (
     surviving,
     undone_versions,
 )
-from services.journal.record import Header
+from services.journal.record import Outline
 
 
-def headers(*kinds: tuple[str, int, Any]) -> list[Header]:
+def headers(*kinds: tuple[str, int, Any]) -> list[Outline]:
     """(kind, step, numbers trained or {reason: numbers}) in order."""
     found = []
     for sequence, (kind, step, what) in enumerate(kinds):
         numbers: dict[str, Any] = {"trained": what} if kind == "step" else {"dropped": what}
-        found.append(Header(sequence, kind, step, 1, "", cursor=8, **numbers))  # type: ignore[arg-type]
+        found.append(Outline(sequence=sequence, kind=kind, step=step, cursor=8, **numbers))  # type: ignore[arg-type]
     return found
 
 
@@ -79,14 +79,14 @@ def test_a_skip_may_undo_later_steps_too() -> None:
     ],
     ids=["undone but not trained", "cut but not undone", "trained again", "dropped after the cut", "two outcomes"],
 )
-def test_the_audit_sees_numbers_that_do_not_add_up(found: list[Header]) -> None:
+def test_the_audit_sees_numbers_that_do_not_add_up(found: list[Outline]) -> None:
     assert 0 in audit_headers(found).trained_twice
 
 
 @pytest.mark.parametrize(
     "found", [headers(("step", 1, [0])), headers(("step", 0, [0]), ("step", 0, [1])), headers(("skip", 1, {}))]
 )
-def test_steps_without_order_are_damage(found: list[Header]) -> None:
+def test_steps_without_order_are_damage(found: list[Outline]) -> None:
     with pytest.raises(JournalDamaged):
         surviving(found)
 

@@ -37,7 +37,7 @@ def test_drift_figures_exist() -> None:
     inputs = LossInputs(z, 0 * z, torch.tensor([1.0, -1.0]), ones, entropy=ones, buckets=[0, 1])
     table = DriftTable()
     table.add(policy_loss(inputs, OBJECTIVES["sspo"]()), update=0)
-    figures = table.figures()
+    figures = table.figures().plain()
     paths = [path_of(metric.figure) for metric in METRICS if metric.figure is not None]
     for path in paths:
         if path.startswith("drift."):

@@ -14,7 +14,7 @@ from torch.nn.functional import scaled_dot_product_attention
 
 from sspo_core.config import OBJECTIVES
 from sspo_core.losses import policy_loss
-from sspo_core.packing import Layout, MicroBatch, layout_for, plan, restore
+from sspo_core.packing import Layout, RowPlan, layout_for, plan, restore
 from sspo_core.types import Denominators, LossInputs
 from tests.unit.sspo_core.batches import MODEST
 
@@ -107,7 +107,7 @@ class Tiny(torch.nn.Module):
         self.project, self.head = torch.nn.Linear(8, 24), torch.nn.Linear(8, 11)
         self.double()
 
-    def forward(self, ids: Tensor, m: MicroBatch) -> Tensor:
+    def forward(self, ids: Tensor, m: RowPlan) -> Tensor:
         hidden = self.embed(ids) + self.position(m.position_ids())
         q, k, v = self.project(hidden).chunk(3, dim=-1)
         edges = m.cu_seqlens().tolist() if m.layout == "packed" else [0, m.shape[1]]

@@ -14,18 +14,10 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from services.weights import file_store
-from services.weights.file_store import (
-    BadManifest,
-    VersionExists,
-    VersionGone,
-    collect_garbage,
-    held,
-    publish,
-    read_manifest,
-    versions,
-)
+from services.weights.file_store import BadManifest, VersionGone, collect_garbage, held, read_manifest, versions
 from services.weights.fingerprint import ContentMismatch, describe, read_verified, write_hashed
 from services.weights.manifest import MANIFEST_FILE, TENSORS_FILE, Canary
+from services.weights.publish import VersionExists, publish
 
 CANARY = Canary(token_ids=(1, 2, 3), logprobs=(-0.5, -1.5))
 

@@ -71,7 +71,8 @@ def test_groups_that_tell_nothing_are_filtered_only_when_asked() -> None:
 
 
 def test_duplicates_of_a_number_are_settled_and_never_trained_twice() -> None:
-    assembler = Assembler(JOB, batch_size=1, max_staleness=2, finished=[4])
+    assembler = Assembler(JOB, batch_size=1, max_staleness=2)
+    assembler.finish([4])
     assembler.feed(entry(4))
     assembler.feed(entry(0))
     assembler.feed(entry(0, entry_id="9-9"))
@@ -104,7 +105,7 @@ def test_what_undone_weights_sampled_is_dropped_as_rolled_back() -> None:
     assembler = Assembler(JOB, batch_size=2, max_staleness=9)
     for number, step in ((0, 1), (1, 5), (2, 6), (3, 2)):  # the version of step s is s + 1
         assembler.feed(entry(number, step))
-    assembler.undone = [range(6, 8)]
+    assembler.undo([range(6, 8)])
     batch = assembler.assemble(2)
     assert batch.dropped == {"rolled_back": [1, 2]}
     assert [scored.number for scored in batch.groups] == [0, 3]
@@ -113,7 +114,9 @@ def test_what_undone_weights_sampled_is_dropped_as_rolled_back() -> None:
 def test_finished_numbers_are_known_in_whatever_order_they_came() -> None:
     order = list(range(200))
     random.Random(3).shuffle(order)
-    finished = FinishedNumbers(order[:50])
+    finished = FinishedNumbers()
+    for number in order[:50]:
+        finished.add(number)
     for count, number in enumerate(order[50:], 51):
         finished.add(number)
         finished.add(number)

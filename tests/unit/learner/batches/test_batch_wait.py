@@ -9,8 +9,8 @@ import pytest
 
 from services.job.spec import JobSpec
 from services.learner.batches import batch_wait
-from services.learner.batches.assembler import Assembler, Batch
-from services.learner.batches.batch_wait import BatchWait
+from services.learner.batches.assembler import Assembler
+from services.learner.batches.batch_wait import BatchWait, Drops, Ready
 from services.store.client import Client
 from services.trajectories import streams
 from services.trajectories.entries import PROMPTS, SCORED, TRAJECTORIES
@@ -47,17 +47,17 @@ def score(client: Client, number: int, step: int) -> None:
     move(client, TRAJECTORIES, SCORED, step)
 
 
-def waited(client: Client, spec: JobSpec, step: int, **during: Any) -> list[int]:
+def waited(client: Client, spec: JobSpec, step: int) -> list[int]:
     """Numbers of the batch of `step`; none when there is none within a moment."""
     wait = BatchWait(spec, client, Assembler(JOB, spec.learner.batch_size, spec.learner.max_staleness))
     deadline = time.monotonic() + SECONDS
-
-    def settle(batch: Batch) -> Any:
-        raise AssertionError(f"dropped {batch.dropped}")
-
-    stopping = during.get("stopping", lambda: time.monotonic() > deadline)
-    batch = wait.next_batch(step, settle=settle, remind=lambda: None, stopping=stopping)
-    return [] if batch is None else [scored.number for scored in batch.groups]
+    while time.monotonic() < deadline:
+        found = wait.look(step)
+        assert not isinstance(found, Drops)
+        if isinstance(found, Ready):
+            return [scored.number for scored in found.batch.groups]
+        time.sleep(0.02)
+    return []
 
 
 @pytest.mark.parametrize("stream", [PROMPTS, TRAJECTORIES])

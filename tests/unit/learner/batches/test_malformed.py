@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import time
 
 import pytest
 
-from services.journal.journal import Header
+from services.journal.record import Header
 from services.learner.batches.assembler import Assembler, Batch
-from services.learner.batches.batch_wait import BatchWait
+from services.learner.batches.batch_wait import BatchWait, Nothing, Ready
 from services.store import keys
 from services.store.client import Client
 from services.trajectories import codec, streams
@@ -59,10 +60,13 @@ class Trainer:
 
     def step(self) -> list[int]:
         """The numbers of the next batch."""
-        batch = self.wait.next_batch(0, settle=self.settle, remind=lambda: None, stopping=lambda: False)
-        assert batch is not None
-        self.settle(batch)
-        return [scored.number for scored in batch.groups]
+        while True:
+            found = self.wait.look(0)
+            if not isinstance(found, Nothing):
+                self.settle(found.batch)
+            if isinstance(found, Ready):
+                return [scored.number for scored in found.batch.groups]
+            time.sleep(0.02)
 
     def settle(self, batch: Batch) -> Header:
         self.dropped |= batch.dropped

@@ -27,7 +27,7 @@ def rows() -> list[TrainingSequence]:
     for prompt, completion in ((2, 5), (4, 1), (1, 7), (3, 3)):
         tokens = torch.randint(0, VOCABULARY, (prompt + completion,), generator=generator)
         empty = torch.zeros(completion)
-        made.append(TrainingSequence(tokens[:prompt], tokens[prompt:], empty, empty.bool(), 0.0, 0))
+        made.append(TrainingSequence(tokens[:prompt], tokens[prompt:], empty, empty.bool(), 0.0, 0, 0, len(made)))
     return made
 
 

@@ -23,6 +23,8 @@ def row(number: int, prompt: int, completion: int) -> TrainingSequence:
         loss_mask=torch.arange(completion) % 2 == 0,
         advantage=float(number),
         staleness=number % 3,
+        group=number // 2,
+        member=number % 2,
         proximal_logprobs=-2 * tokens[prompt:].float(),
     )
 
@@ -47,6 +49,7 @@ def test_every_token_is_where_its_neighbours_say(shapes: list[tuple[int, int]], 
         for place, index in enumerate(batch.plan.rows):
             assert batch.advantages[place] == rows[index].advantage
             assert batch.staleness[place] == rows[index].staleness
+            assert (batch.groups[place], batch.members[place]) == (rows[index].group, rows[index].member)
             assert torch.equal(batch.mask[place][: len(rows[index].loss_mask)], rows[index].loss_mask)
         seen += batch.plan.rows
     assert sorted(seen) == list(range(len(rows)))

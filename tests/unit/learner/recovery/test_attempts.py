@@ -5,11 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-import torch
 
 from services.journal.journal import Journal
-from services.learner.errors import AttemptFailed, TrainingDiverged
-from services.learner.recovery.attempts import Attempts, ran_out_of_memory
+from services.learner.errors import AttemptFailed, OutOfMemory, TrainingDiverged
+from services.learner.recovery.attempts import Attempts
 
 
 @pytest.fixture
@@ -31,9 +30,7 @@ def test_attempts_that_did_not_survive_are_counted_until_one_does(attempts: Atte
 @pytest.mark.parametrize(
     ("error", "cause", "raised"),
     [
-        (torch.OutOfMemoryError("CUDA out of memory"), "out_of_memory", AttemptFailed),
-        (MemoryError(), "out_of_memory", AttemptFailed),
-        (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory"), "out_of_memory", AttemptFailed),
+        (OutOfMemory("the model does not fit into memory"), "out_of_memory", AttemptFailed),
         (TrainingDiverged("too many"), "training_diverged", TrainingDiverged),
         (IndexError("a bug"), "IndexError", IndexError),
     ],
@@ -48,7 +45,3 @@ def test_two_learners_mark_the_same_record_apart(attempts: Attempts) -> None:
     with pytest.raises(KeyboardInterrupt), attempts.attempt(0), attempts.attempt(0):
         assert len(attempts.causes(0)) == 2
         raise KeyboardInterrupt
-
-
-def test_other_errors_are_no_lack_of_memory() -> None:
-    assert not ran_out_of_memory(RuntimeError("shape mismatch")) and not ran_out_of_memory(OSError())

@@ -5,19 +5,22 @@ from __future__ import annotations
 import errno
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 import pytest
 import torch
 
+from services.learner.backend import TrainingState
 from services.learner.errors import CheckpointFailed, CheckpointStalled, DiskFull, DiskQuota
-from services.learner.recovery.checkpoint import Snapshot, TrainingState, host_copy
+from services.learner.model import snapshot as tensors_of
+from services.learner.model.snapshot import host_copy
+from services.learner.recovery.checkpoint import Snapshot
 from services.learner.recovery.checkpoint_writer import CheckpointWriter
 
 
 def snapshot(step: int) -> Snapshot:
-    return Snapshot({}, {}, TrainingState(next_step=step))
+    return Snapshot(tensors_of.Snapshot({}, {}), TrainingState(next_step=step))
 
 
 class SlowDisk:
@@ -27,7 +30,7 @@ class SlowDisk:
         self.may_end = threading.Event()
         self.saved: list[Path] = []
 
-    def save(self, found: Snapshot) -> Path:
+    def save(self, found: Snapshot, protected: Collection[int]) -> Path:
         assert self.may_end.wait(10)
         return Path(f"step-{found.state.next_step}")
 
@@ -77,7 +80,7 @@ def test_a_disk_that_hangs_is_a_typed_error() -> None:
 def test_what_goes_wrong_is_raised_at_the_next_look(
     error: Exception, expected: type[Exception], code: str, when: Callable[[CheckpointWriter], None]
 ) -> None:
-    def fail(found: Snapshot) -> Path:
+    def fail(found: Snapshot, protected: Collection[int]) -> Path:
         raise error
 
     saved: list[Path] = []

@@ -14,9 +14,11 @@ from services.disk.layout import JobFolder
 from services.job.spec import LearnerSpec
 from services.journal.journal import Draft, Journal
 from services.journal.record import read_head
+from services.learner.backend import TrainingState
 from services.learner.errors import DiskFull, DiskQuota
+from services.learner.model import snapshot as tensors_of
 from services.learner.recovery import checkpoint
-from services.learner.recovery.checkpoint import Snapshot, TrainingState
+from services.learner.recovery.checkpoint import Snapshot
 from services.learner.recovery.retention import Retention, to_remove
 from services.trajectories.outcomes import Fenced
 
@@ -64,9 +66,10 @@ class Job:
             self.journal.commit(draft)
             self.steps += 1
 
-    def save(self) -> Path:
+    def save(self, protected: tuple[int, ...] = ()) -> Path:
         state = TrainingState(next_step=self.steps)
-        return self.retention.save(Snapshot({"weight": torch.ones(1000)}, {}, state, sequence=self.steps - 1))
+        tensors = tensors_of.Snapshot({"weight": torch.ones(1000)}, {})
+        return self.retention.save(Snapshot(tensors, state, sequence=self.steps - 1), protected)
 
     def checkpoints(self) -> list[int]:
         return [checkpoint.step_of(path) for path in checkpoint.stored(self.folder.checkpoints)]
@@ -95,7 +98,7 @@ def test_nothing_is_pruned_for_a_checkpoint_that_does_not_verify(tmp_path: Path)
     for _ in range(2):
         job.train(1)
         path = job.save()
-    (path / checkpoint.MODEL).write_bytes(b"damaged")
+    (path / tensors_of.MODEL).write_bytes(b"damaged")
     again = Job(tmp_path, keep_checkpoints=2)  # another process: what it has not seen itself is read
     again.steps = job.steps
     list(again.journal.headers())
@@ -143,7 +146,6 @@ def test_a_fenced_learner_writes_and_removes_nothing(tmp_path: Path) -> None:
 def test_a_protected_checkpoint_stays_beside_the_newest_ones_with_the_records_behind_it(tmp_path: Path) -> None:
     job = Job(tmp_path, keep_checkpoints=1)
     for protected in ((), (2,), (2, 4), (4, 99)):
-        job.retention.protected = protected
         job.train(2)
-        job.save()
+        job.save(protected)
     assert (job.checkpoints(), job.with_groups()) == ([4, 8], [4, 5, 6, 7]), "what leads on from it can be replayed"

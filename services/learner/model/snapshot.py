@@ -1,0 +1,78 @@
+"""Weights and optimiser in host memory, and as the files of a checkpoint: safetensors, proven by their hashes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from services.learner.backend import Difference
+from services.learner.errors import CheckpointDamaged
+from services.weights.fingerprint import ContentMismatch, read_verified, write_hashed
+
+MODEL, OPTIMISER = "model.safetensors", "optimiser.safetensors"
+
+
+def host_copy(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Copies in host memory, which training does not touch any more."""
+    return {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in tensors.items()}
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """Copies of all tensors of a checkpoint. Implements `Capture`."""
+
+    model: dict[str, Tensor]
+    optimiser: dict[str, Tensor]
+
+    @property
+    def bytes(self) -> int:
+        return sum(tensor.nbytes for tensor in (*self.model.values(), *self.optimiser.values()))
+
+    def write(self, folder: Path) -> dict[str, str]:
+        return {
+            MODEL: write_hashed(folder / MODEL, self.model, None, algorithm="sha256")[0],
+            OPTIMISER: write_hashed(folder / OPTIMISER, self.optimiser, None, algorithm="sha256")[0],
+        }
+
+
+def read(folder: Path, hashes: Mapping[str, str]) -> Snapshot:
+    """What `Snapshot.write` wrote. Raises CheckpointDamaged."""
+    try:
+        model = read_verified(folder / MODEL, hashes[MODEL])
+        optimiser = read_verified(folder / OPTIMISER, hashes[OPTIMISER])
+    except (OSError, ValueError, KeyError, TypeError, ContentMismatch) as error:
+        raise CheckpointDamaged(f"{folder.name}: {error}") from error
+    # Copies: training goes on writing into the optimiser's tensors, and the file must not stay mapped for that.
+    return Snapshot(model, {name: tensor.clone() for name, tensor in optimiser.items()})
+
+
+def differences(stored: Snapshot, ours: Snapshot) -> list[Difference]:
+    """One for every tensor that is not the same to the bit."""
+    return [
+        *_differences("checkpoint model", stored.model, ours.model),
+        *_differences("checkpoint optimiser", stored.optimiser, ours.optimiser),
+    ]
+
+
+def _differences(what: str, stored: Mapping[str, Tensor], ours: Mapping[str, Tensor]) -> list[Difference]:
+    found = []
+    for name in sorted(stored.keys() | ours.keys()):
+        one, other = stored.get(name), ours.get(name)
+        if one is None or other is None or one.shape != other.shape:
+            found.append(Difference(f"{what}: {name}", _shape(one), _shape(other)))
+        elif not torch.equal(_bits(one), _bits(other)):
+            gap = float((one.double() - other.double()).abs().max())
+            found.append(Difference(f"{what}: {name}", "", f"max abs difference {gap:.3g}"))
+    return found
+
+
+def _bits(tensor: Tensor) -> Tensor:
+    return tensor.contiguous().reshape(-1).view(torch.uint8)
+
+
+def _shape(tensor: Tensor | None) -> str:
+    return "absent" if tensor is None else str(tuple(tensor.shape))

@@ -1,0 +1,39 @@
+"""What other threads see of a learner, and how they ask it to stop."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+
+class Pulse:
+    """Written by the training thread, read by the one that reports; `stop` may be called from any."""
+
+    def __init__(self) -> None:
+        self.phase = "starting"
+        """What the learner does."""
+        self.moved_at = time.monotonic()
+        """When the training thread last got somewhere, in monotonic seconds: a watchdog looks at it."""
+        self.version = 0
+        """Newest version published; 0 before the first."""
+        self._stop = threading.Event()
+
+    def enter(self, phase: str) -> None:
+        """Something else begins."""
+        self.phase, self.moved_at = phase, time.monotonic()
+
+    def beat(self) -> None:
+        """The training thread still gets somewhere."""
+        self.moved_at = time.monotonic()
+
+    def stop(self) -> None:
+        """Ask for an end after the current step, with a checkpoint."""
+        self._stop.set()
+
+    @property
+    def stopping(self) -> bool:
+        return self._stop.is_set()
+
+    def wait(self, seconds: float) -> None:
+        """Sleep, or until somebody asks for the end."""
+        self._stop.wait(seconds)
