@@ -28,7 +28,7 @@ log = structlog.get_logger()
 TICK_SECONDS = 0.1
 LEASE_SECONDS = 10
 MAX_TROUBLES = 12
-"""Looks at a job in a row that end in an error, with growing pauses (a minute in all), before the job fails with it."""
+"""A job fails with its error after so many looks in a row ended in one. The pauses between them grow."""
 LONGEST_PAUSE_SECONDS = 10.0
 ACTIVE = (Status.RUNNING, Status.PAUSING)
 

@@ -15,8 +15,7 @@ from services.store.client import connect
 
 
 class RewardProcess:
-    """Works from its construction on. A controller that adopts the actor calls `run` again: every call waits for the
-    one loop."""
+    """Starts its loop when it is made. `run` waits for that loop, however many controllers call it."""
 
     def __init__(self, spec_json: str, worker_id: str) -> None:
         logs.configure(worker_id)

@@ -21,7 +21,7 @@ log = structlog.get_logger()
 
 
 class RolloutProcess:
-    """`run` may be called again, by a controller that adopts the actor: every call waits for the one loop."""
+    """Starts its loop at the first `run`. Later calls, by a controller that adopts the actor, wait for that loop."""
 
     def __init__(self, spec_json: str, worker_id: str) -> None:
         logs.configure(worker_id)

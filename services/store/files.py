@@ -1,7 +1,7 @@
 """Uploaded and result files: the content on disk at DIR/files/FILE_ID, the record in Redis.
 
 Invariants: a record exists only once its content is durable under its final name, and a content is never changed. A
-deletion takes the record first. What a crash leaves behind is content without a record, which nobody can name.
+deletion removes the record first. A crash can leave content without a record; no request can reach it.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 A request is one stream entry that exactly one process takes; its answer is a list of its own that expires. Invariants:
 an asker waits no longer than it said; a request whose asker has given up is never taken; an answer nobody fetched goes.
-A process that dies with a request in hand answers nothing, and the asker's deadline ends the matter.
+A process that dies while it holds a request answers nothing; the asker's deadline passes then.
 """
 
 from __future__ import annotations

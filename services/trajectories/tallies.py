@@ -15,7 +15,7 @@ from services.store import answers, keys
 from services.store.client import Client
 
 LOST_LEASE = "lost_lease"
-"""Handed over in vain: the group was somebody else's by then. An answer that was lost on the way counts here too."""
+"""A hand-over came too late: another worker held the group by then. One whose answer was lost counts here too."""
 REDELIVERED, RESTARTS = "redelivered:", "restarts:"
 CANARY_FAILURES, CANARY_FAILED_AT = "canary_failures", "canary_failed_at"
 WEIGHTS_CHANGED = "weights_changed"

@@ -22,7 +22,7 @@ PREFIX = "ftevent-"
 MAX_BLOCK_SECONDS = 5.0
 FOLLOW_COUNT = 500
 KEPT = 2_000
-"""Events of a job that stay, about: the oldest go when new ones are added."""
+"""About so many events of a job are kept; new ones push out the oldest."""
 _ID = re.compile(r"ftevent-(\d{1,19}-\d{1,19})")
 
 Level = Literal["info", "warn", "error"]
