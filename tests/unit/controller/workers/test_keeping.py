@@ -13,10 +13,11 @@ from services.controller.workers.crew import DRAIN_GRACE_SECONDS, HEARTBEAT_TIME
 from services.controller.workers.fleet import Ended, Kind, Member
 from services.controller.workers.supervision import MAX_DEATHS
 from services.job.spec import JobSpec
+from services.records.worker import WorkerRecord
 from services.store import keys
 from services.store.client import Client
 from services.store.job.events import Events
-from services.store.job.registry import Registry, WorkerRecord
+from services.store.job.registry import Registry
 from services.trajectories import streams
 from services.trajectories.entries import PROMPTS, TRAJECTORIES
 from services.trajectories.progress import Progress
