@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from services.controller.workers import crew as crew_module
-from services.controller.workers.crew import DRAIN_GRACE_SECONDS, HEARTBEAT_TIMEOUT_SECONDS, KINDS, Crew
-from services.controller.workers.fleet import Ended, Kind, Member
+from services.controller.workers.crew import DRAIN_GRACE_SECONDS, HEARTBEAT_TIMEOUT_SECONDS, Crew
+from services.controller.workers.fleet import Ended, Member
 from services.controller.workers.supervision import MAX_DEATHS
 from services.job.spec import JobSpec
-from services.records.worker import WorkerRecord
+from services.records.worker import WORKER_KINDS, WorkerKind, WorkerRecord
 from services.store import keys
 from services.store.client import Client
 from services.store.job.events import Events
@@ -42,10 +42,10 @@ class Actors:
     def __len__(self) -> int:
         return len(self.members)
 
-    def of(self, kind: Kind) -> list[Member]:
+    def of(self, kind: WorkerKind) -> list[Member]:
         return [member for member in self.members.values() if member.kind == kind]
 
-    def start(self, kind: Kind, worker_id: str) -> None:
+    def start(self, kind: WorkerKind, worker_id: str) -> None:
         self.members[worker_id] = Member(worker_id, kind, None, None, time.monotonic())
 
     def drain(self, member: Member) -> None:
@@ -130,14 +130,14 @@ def test_who_does_not_drain_in_time_is_ended(staff: Staff, monkeypatch: pytest.M
 
 
 def test_a_pause_drains_every_kind(staff: Staff) -> None:
-    for kind in KINDS:
+    for kind in WORKER_KINDS:
         staff.crew.keep(kind, 1)
     staff.crew.drain_all()
     assert sorted(staff.ids(draining=True)) == ["learner-1", "reward-1", "rollout-1"]
 
 
 def test_the_end_leaves_nobody(staff: Staff) -> None:
-    for kind in KINDS:
+    for kind in WORKER_KINDS:
         staff.crew.keep(kind, 1)
         staff.report(f"{kind}-1")
     held(staff.client, "rollout-1")
@@ -198,7 +198,7 @@ def test_work_of_graders_does_not_forgive_samplers(staff: Staff) -> None:
 
 
 def test_who_falls_silent_is_replaced(staff: Staff) -> None:
-    for kind in KINDS:
+    for kind in WORKER_KINDS:
         staff.crew.keep(kind, 1)
         staff.report(f"{kind}-1", ago=HEARTBEAT_TIMEOUT_SECONDS + (1 if kind == "reward" else -10))
     assert staff.crew.replace_silent() is None
