@@ -12,6 +12,7 @@ from services.api.collector import VERSION, registry_for
 from services.api.dependencies import Service
 from services.api.middleware import BearerKey, BodyLimit, RequestBoundary
 from services.api.routes import dead_letters, files, graders, jobs, permissions, system, x
+from services.api.schemas.errors import ANYTHING_ELSE
 from services.settings.processes import ApiSettings
 
 MULTIPART_OVERHEAD_BYTES = 65_536
@@ -27,7 +28,7 @@ def create_app(settings: ApiSettings) -> FastAPI:
         service.client.close()
 
     # Paths have one spelling: a redirect would turn a POST into a second request.
-    app = FastAPI(title="SSPO", version=VERSION, redirect_slashes=False, lifespan=close_store)
+    app = FastAPI(title="SSPO", version=VERSION, redirect_slashes=False, lifespan=close_store, responses=ANYTHING_ELSE)
     app.state.service = service
     app.state.metrics, duration_seconds = registry_for(service)
     errors.install(app)

@@ -1,13 +1,21 @@
-"""JSON bodies, read strictly: valid UTF-8, one object, no NaN, and no "8" where a number belongs."""
+"""JSON bodies, read strictly: valid UTF-8, one object, no NaN, and no "8" where a number belongs.
+
+FastAPI would read a body itself, but leniently. So a route takes a dependency, `JsonBody(Model)`, which gives it the
+object as it came and as its model; `JsonRoute` shows the model in /docs.
+"""
 
 from __future__ import annotations
 
 import json
 import math
-from typing import Annotated, Any, TypeVar
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Annotated, Any, Generic, TypeVar
 
-from fastapi import Depends, Request
-from pydantic import BaseModel, ValidationError
+from fastapi import Depends, Request, params
+from fastapi.routing import APIRoute
+from fastapi.utils import create_model_field
+from pydantic import BaseModel, JsonValue, ValidationError
 
 from services.api.errors import bad_request, from_validation
 from services.job import strict_json
@@ -15,8 +23,43 @@ from services.job import strict_json
 Model = TypeVar("Model", bound=BaseModel)
 
 
-async def _read(request: Request) -> dict[str, Any]:
-    raw = await request.body()
+@dataclass(frozen=True)
+class Accepted(Generic[Model]):
+    """A request's JSON object: as it came, and as its model."""
+
+    raw: dict[str, Any]
+    value: Model
+
+
+async def _raw(request: Request) -> bytes:
+    return await request.body()
+
+
+class JsonBody(Generic[Model]):
+    """A dependency: the body of a request. Raises ApiError (400) naming the field."""
+
+    def __init__(self, model: type[Model]) -> None:
+        self.model = model
+
+    def __call__(self, raw: Annotated[bytes, Depends(_raw)]) -> Accepted[Model]:
+        """Plain and not async, so that FastAPI runs it in a thread: a body may be large."""
+        return accept(self.model, read(raw))
+
+
+class JsonRoute(APIRoute):
+    """A route that shows the model of its `JsonBody` in /docs."""
+
+    def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
+        super().__init__(path, endpoint, **options)
+        for dependency in self.dependant.dependencies:
+            if isinstance(dependency.call, JsonBody):
+                model = dependency.call.model
+                # After the handler was made, which reads no body by itself: for /docs alone.
+                self.body_field = create_model_field("body", model, field_info=params.Body(annotation=model))
+
+
+def read(raw: bytes) -> dict[str, Any]:
+    """The object that these bytes are. Raises ApiError (400)."""
     try:
         body = strict_json.parse(raw.decode("utf-8"))
     except (ValueError, RecursionError) as error:
@@ -28,7 +71,16 @@ async def _read(request: Request) -> dict[str, Any]:
     return body
 
 
-def _infinite(value: Any) -> str | None:
+def accept(model: type[Model], body: dict[str, Any]) -> Accepted[Model]:
+    """The object and its model. Raises ApiError (400) naming the field."""
+    try:
+        # Through JSON, because only there pydantic's strict mode takes an object for a model.
+        return Accepted(body, model.model_validate_json(json.dumps(body), strict=True))
+    except ValidationError as error:
+        raise from_validation(error.errors(include_url=False)) from error
+
+
+def _infinite(value: JsonValue) -> str | None:
     """Dotted path of the first number that is too large for a float: no JSON could carry it back."""
     if isinstance(value, float):
         return "" if math.isinf(value) else None
@@ -37,16 +89,3 @@ def _infinite(value: Any) -> str | None:
         if (path := _infinite(part)) is not None:
             return f"{name}.{path}" if path else str(name)
     return None
-
-
-JsonBody = Annotated[dict[str, Any], Depends(_read)]
-"""A route's parameter of this type is the request's JSON object. Raises ApiError (400)."""
-
-
-def parse(model: type[Model], body: dict[str, Any]) -> Model:
-    """The typed body. Raises ApiError (400) naming the field."""
-    try:
-        # Through JSON, because only there pydantic's strict mode takes an object for a model.
-        return model.model_validate_json(json.dumps(body), strict=True)
-    except ValidationError as error:
-        raise from_validation(error.errors(include_url=False)) from error

@@ -17,6 +17,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
+from services.api.schemas.errors import ErrorAnswer, ErrorDetail, ErrorType
 from services.job.graders import GraderError
 from services.store.client import StoreError
 from services.store.files import StoredFileNotFound
@@ -62,13 +63,10 @@ def bad_request(param: str | None, message: str, code: str = "invalid_value") ->
     return ApiError(400, message, code=code, param=param[:MAX_PARAM_CHARACTERS] if param else None)
 
 
-def error_body(status: int, message: str, code: str, param: str | None = None) -> dict[str, Any]:
-    """The envelope."""
+def _type_of(status: int) -> ErrorType:
     if status == HTTPStatus.UNAUTHORIZED:
-        kind = "authentication_error"
-    else:
-        kind = "server_error" if status >= 500 else "invalid_request_error"
-    return {"error": {"message": message, "type": kind, "param": param, "code": code}}
+        return "authentication_error"
+    return "server_error" if status >= 500 else "invalid_request_error"
 
 
 def from_validation(errors: Sequence[Any]) -> ApiError:
@@ -105,8 +103,8 @@ def _from_http(error: HTTPException) -> ApiError:
 
 def to_response(error: ApiError) -> JSONResponse:
     """The answer of an error."""
-    body = error_body(error.status, error.message, error.code, error.param)
-    return JSONResponse(body, status_code=error.status, headers=error.headers)
+    detail = ErrorDetail(message=error.message, type=_type_of(error.status), param=error.param, code=error.code)
+    return JSONResponse(ErrorAnswer(error=detail).model_dump(), status_code=error.status, headers=error.headers)
 
 
 def _grader_refused(error: GraderError) -> ApiError:

@@ -13,7 +13,7 @@ from pydantic import GetJsonSchemaHandler, TypeAdapter, ValidationError
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
-from services.job.docstrings import field_docstrings
+from services.job.base import field_docstrings
 from sspo_core.config import OBJECTIVES, CorrectionConfig
 
 SUPPLIED = frozenset({"reference"})

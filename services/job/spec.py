@@ -114,8 +114,8 @@ class ExtensionSpec(StrictModel):
 class ResolvedBlocks(StrictModel):
     """The blocks of a job with every default filled in, as answers show them in `x_sspo`."""
 
-    objective: Objective
-    """What is optimised: every field of the objective is named."""
+    objective: dict[str, Any]
+    """What is optimised: `name`, and every field of that objective."""
     rollout: RolloutSpec
     """How completions are sampled."""
     learner: LearnerSpec
@@ -147,6 +147,10 @@ class JobSpec(ResolvedBlocks):
     """As the request gave it; `services.job.graders` parses it."""
     wandb: WandbSpec | None = None
     """From the request's `integrations`; null: none."""
+
+    def blocks(self) -> dict[str, Any]:
+        """What an answer shows as `x_sspo`, as plain values."""
+        return self.model_dump(include=set(ResolvedBlocks.model_fields))
 
     @classmethod
     def assemble(

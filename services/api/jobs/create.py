@@ -13,7 +13,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from services.api.bodies import parse
+from services.api.bodies import Accepted
 from services.api.errors import bad_request
 from services.api.schemas.create import RECORDED_ONLY, CreateJob, Hyperparameters
 from services.disk.layout import UnknownModel
@@ -48,9 +48,9 @@ class JobDraft:
     warnings: tuple[str, ...]
 
 
-def build(body: dict[str, Any], known: Known, *, job_id: str, created_at: int, seed: int) -> JobDraft:
-    """The job that a request body asks for; `seed` is for one that names none. Raises ApiError."""
-    request = parse(CreateJob, body)
+def build(body: Accepted[CreateJob], known: Known, *, job_id: str, created_at: int, seed: int) -> JobDraft:
+    """The job that a request asks for; `seed` is for one that names none. Raises ApiError."""
+    request = body.value
     _check_references(request, known)
     spec = JobSpec.assemble(
         _extension(request, known),
@@ -65,7 +65,7 @@ def build(body: dict[str, Any], known: Known, *, job_id: str, created_at: int, s
     record = JobRecord(
         id=job_id,
         created_at=created_at,
-        request=body,
+        request=body.raw,
         spec=spec,
         rollout_workers=spec.rollout.workers,
         reward_workers=spec.reward.workers,

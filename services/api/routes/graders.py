@@ -2,33 +2,41 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Depends
 from fastapi.responses import JSONResponse
 
-from services.api.bodies import JsonBody, parse
+from services.api.bodies import Accepted, JsonBody, JsonRoute
 from services.api.dependencies import Service, Svc
 from services.api.jobs.grading import ask_grader
-from services.api.schemas.graders import RunGrader, ValidateGrader
+from services.api.schemas.errors import documented
+from services.api.schemas.graders import GraderRunAnswer, RunGrader, ValidateGrader, ValidGrader
 from services.job.graders import parse_grader
 from services.store.grader_requests import RequestKind
 
-router = APIRouter(prefix="/v1/fine_tuning/alpha/graders", tags=["graders"])
+router = APIRouter(
+    prefix="/v1/fine_tuning/alpha/graders",
+    tags=["graders"],
+    route_class=JsonRoute,
+    responses=documented(400, 401, 413, 503),
+)
 
 
-@router.post("/run")
-def run_grader(service: Svc, body: JsonBody) -> JSONResponse:
+@router.post("/run", response_model=GraderRunAnswer)
+def run_grader(service: Svc, body: Annotated[Accepted[RunGrader], Depends(JsonBody(RunGrader))]) -> JSONResponse:
     """Grade one sample."""
-    parse_grader(parse(RunGrader, body).grader)
-    return _ask(service, "run", body)
+    parse_grader(body.value.grader)
+    return _ask(service, "run", body.raw)
 
 
-@router.post("/validate")
-def validate_grader(service: Svc, body: JsonBody) -> JSONResponse:
+@router.post("/validate", response_model=ValidGrader)
+def validate_grader(
+    service: Svc, body: Annotated[Accepted[ValidateGrader], Depends(JsonBody(ValidateGrader))]
+) -> JSONResponse:
     """Check a grader the way a job would use it."""
-    parse_grader(parse(ValidateGrader, body).grader)
-    return _ask(service, "validate", body)
+    parse_grader(body.value.grader)
+    return _ask(service, "validate", body.raw)
 
 
 def _ask(service: Service, kind: RequestKind, body: dict[str, Any]) -> JSONResponse:

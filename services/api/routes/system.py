@@ -3,31 +3,32 @@
 from __future__ import annotations
 
 from fastapi import APIRouter, Request, Response
-from fastapi.responses import JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 
 from services.api.dependencies import Svc
 from services.api.errors import ApiError
+from services.api.schemas.errors import documented, no_json
+from services.api.schemas.system import Health
 from services.store.client import reachable
 
 router = APIRouter(tags=["system"])
 
 
 @router.get("/healthz")
-def healthz() -> dict[str, str]:
+def healthz() -> Health:
     """The process answers."""
-    return {"status": "ok"}
+    return Health(status="ok")
 
 
-@router.get("/readyz")
-def readyz(service: Svc) -> JSONResponse:
+@router.get("/readyz", responses=documented(503))
+def readyz(service: Svc) -> Health:
     """The process can do its work: Redis answers."""
     if not reachable(service.settings.redis_url):
         raise ApiError(503, "Redis does not answer", code="store_unavailable")
-    return JSONResponse({"status": "ready"})
+    return Health(status="ready")
 
 
-@router.get("/metrics")
+@router.get("/metrics", response_class=Response, responses=no_json("text/plain"))
 def metrics(request: Request) -> Response:
     """Prometheus exposition: this process, and the job-level figures read from Redis now."""
     registry: CollectorRegistry = request.app.state.metrics

@@ -3,23 +3,37 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import itertools
-import json
 import time
 from collections.abc import AsyncIterator
-from typing import Annotated, Any
+from typing import Annotated
 
-from fastapi import APIRouter, Header, Query
+from fastapi import APIRouter, Depends, Header, Query
 from fastapi.responses import StreamingResponse
 
-from services.api.bodies import JsonBody, parse
+from services.api.bodies import Accepted, JsonBody, JsonRoute
 from services.api.dependencies import Service, Svc
 from services.api.jobs.explanation import explanation
-from services.api.schemas.extensions import Scale
+from services.api.parameters import JobId
+from services.api.schemas.base import Listing, Page
+from services.api.schemas.errors import documented, no_json
+from services.api.schemas.extensions import (
+    Explanation,
+    FindingView,
+    GateAnswer,
+    MetricPoint,
+    ModelAnswer,
+    Scale,
+    ScaleAnswer,
+    TargetGroup,
+)
 from services.api.schemas.job_file import JsonObject, job_schema
-from services.api.views import event_view, ledger_view, page, streams_view, worker_view
+from services.api.schemas.job_view import Desired, JobView, LedgerView, Waiting, WorkerView, streams_of
+from services.api.schemas.jobs import EventAnswer, JobFailure
+from services.api.schemas.said import Said
+from services.records.outcomes import EvaluationRecord
 from services.records.record import numbers
+from services.records.samples import SampledGroup
 from services.records.step import StepRecord
 from services.records.worker import ScaledKind
 from services.store.job.looks import gate_of, samples_of
@@ -30,92 +44,92 @@ BY = "api"
 POLL_SECONDS = 0.5
 KEEP_ALIVE_SECONDS = 15.0
 
-router = APIRouter(prefix="/v1/x", tags=["extensions"])
+router = APIRouter(prefix="/v1/x", tags=["extensions"], route_class=JsonRoute, responses=documented(401, 503))
+OF_A_JOB = documented(404, 409)
+ScaleBody = Annotated[Accepted[Scale], Depends(JsonBody(Scale))]
 
 
-@router.get("/jobs/{job_id}")
-def show_job(service: Svc, job_id: str) -> dict[str, Any]:
+@router.get("/jobs/{job_id}", responses=OF_A_JOB)
+def show_job(service: Svc, job_id: JobId) -> JobView:
     """Where a job is, and what it waits for. The unit of the ledger is the group."""
     record = service.jobs.get(job_id)
     progress = service.progress.read(job_id)
     latest = service.steps.latest(job_id)
-    return {
-        "id": job_id,
-        "object": "x.job",
-        "status": record.status.value,
-        "created_at": record.created_at,
-        "finished_at": record.finished_at,
-        "stage": record.stage,
-        "waiting_for": record.waiting_for.model_dump() if record.waiting_for else None,
-        "error": record.error.model_dump() if record.error else None,
-        "step": progress.next_step,
-        "policy_version": progress.policy_version,
-        "phase": progress.phase,
-        "ledger": ledger_view(service.ledger.snapshot(job_id)),
-        "streams": streams_view(stream_stats(service.client, job_id)),
-        "wasted_tokens": service.tallies.read(job_id).wasted_tokens,
-        "desired": {"rollout_workers": record.rollout_workers, "reward_workers": record.reward_workers},
-        "workers": [worker_view(worker) for worker in service.registry.list(job_id)],
-        "drift": latest.plain().get("drift") if latest else None,
-        "spec": record.spec.model_dump(),
-    }
+    return JobView(
+        id=job_id,
+        status=record.status,
+        created_at=record.created_at,
+        finished_at=record.finished_at,
+        stage=record.stage,
+        waiting_for=Waiting.of(record.waiting_for),
+        error=JobFailure.of(record.error),
+        step=progress.next_step,
+        policy_version=progress.policy_version,
+        phase=progress.phase,
+        ledger=LedgerView.of(service.ledger.snapshot(job_id)),
+        streams=streams_of(stream_stats(service.client, job_id)),
+        wasted_tokens=service.tallies.read(job_id).wasted_tokens,
+        desired=Desired(rollout_workers=record.rollout_workers, reward_workers=record.reward_workers),
+        workers=[WorkerView.of(worker) for worker in service.registry.list(job_id)],
+        drift=latest.drift if latest else None,
+        spec=record.spec,
+    )
 
 
-@router.put("/jobs/{job_id}/rollout_workers")
-def scale_rollout(service: Svc, job_id: str, body: JsonBody) -> dict[str, Any]:
+@router.put("/jobs/{job_id}/rollout_workers", responses=OF_A_JOB | documented(400, 413))
+def scale_rollout(service: Svc, job_id: JobId, body: ScaleBody) -> ScaleAnswer:
     """Set the desired number of rollout workers; the last write wins."""
-    return _scale(service, job_id, "rollout", body)
+    return _scale(service, job_id, "rollout", body.value)
 
 
-@router.put("/jobs/{job_id}/reward_workers")
-def scale_reward(service: Svc, job_id: str, body: JsonBody) -> dict[str, Any]:
+@router.put("/jobs/{job_id}/reward_workers", responses=OF_A_JOB | documented(400, 413))
+def scale_reward(service: Svc, job_id: JobId, body: ScaleBody) -> ScaleAnswer:
     """Set the desired number of reward workers; the last write wins."""
-    return _scale(service, job_id, "reward", body)
+    return _scale(service, job_id, "reward", body.value)
 
 
-def _scale(service: Service, job_id: str, kind: ScaledKind, body: dict[str, Any]) -> dict[str, Any]:
-    wanted = parse(Scale, body)
+def _scale(service: Service, job_id: str, kind: ScaledKind, wanted: Scale) -> ScaleAnswer:
     scaled = service.operations.scale(job_id, kind, wanted.replicas, by=BY, operation_id=wanted.operation_id)
-    return {
-        "object": "x.scale",
-        "job_id": job_id,
-        "kind": kind,
-        "replicas": scaled.replicas,
-        "previous": scaled.previous,
-        "applied": scaled.applied,
-        "operation_id": wanted.operation_id,
-    }
+    return ScaleAnswer(
+        job_id=job_id,
+        kind=kind,
+        replicas=scaled.replicas,
+        previous=scaled.previous,
+        applied=scaled.applied,
+        operation_id=wanted.operation_id,
+    )
 
 
-@router.get("/jobs/{job_id}/metrics")
+@router.get("/jobs/{job_id}/metrics", responses=OF_A_JOB | documented(400))
 def job_metrics(
     service: Svc,
-    job_id: str,
-    name: Annotated[list[str] | None, Query()] = None,
-    since: Annotated[int, Query(ge=0)] = 0,
-    limit: Annotated[int, Query(ge=1, le=10_000)] = 1000,
-) -> dict[str, Any]:
+    job_id: JobId,
+    name: Annotated[list[str] | None, Query(description="A figure, as a dotted path. Left out: all.")] = None,
+    since: Annotated[int, Query(ge=0, description="First step.")] = 0,
+    limit: Annotated[int, Query(ge=1, le=10_000, description="Steps at most.")] = 1000,
+) -> Listing[MetricPoint]:
     """Figures of `limit` steps from `since` on, ascending; `name` is a dotted path and may be repeated; without it all.
 
     When there are more, the next page begins after the last step of this one.
     """
     service.jobs.get(job_id)
     records = itertools.islice(service.steps.each(job_id, since), limit + 1)
-    series = [{"step": record.step, "values": _select(record, name)} for record in records]
-    return {"object": "list", "data": series[:limit], "has_more": len(series) > limit}
+    # Unchecked: these are numbers already, and a long job has millions of them.
+    points = [MetricPoint.model_construct(step=record.step, values=_select(record, name)) for record in records]
+    return Listing(data=points[:limit], has_more=len(points) > limit)
 
 
-@router.get("/jobs/{job_id}/explain")
-def explain_job(service: Svc, job_id: str) -> dict[str, Any]:
+@router.get("/jobs/{job_id}/explain", responses=OF_A_JOB)
+def explain_job(service: Svc, job_id: JobId) -> Explanation:
     """What the figures mean now, in words, the gravest first."""
-    return {"object": "x.explanation", "data": [dataclasses.asdict(one) for one in explanation(service, job_id)]}
+    return Explanation(data=[FindingView.of(finding) for finding in explanation(service, job_id)])
 
 
-@router.get("/jobs/{job_id}/evaluations")
-def job_evaluations(service: Svc, job_id: str) -> dict[str, Any]:
+@router.get("/jobs/{job_id}/evaluations", responses=OF_A_JOB)
+def job_evaluations(service: Svc, job_id: JobId) -> Listing[Said[EvaluationRecord]]:
     """Outcomes of the evaluations on the validation file, ascending."""
     service.jobs.get(job_id)
-    return {"object": "list", "data": [one.plain() for one in service.evaluations.list(job_id)], "has_more": False}
+    return Listing(data=service.evaluations.list(job_id), has_more=False)
 
 
 def _select(record: StepRecord, names: list[str] | None) -> dict[str, float | None]:
@@ -123,9 +137,16 @@ def _select(record: StepRecord, names: list[str] | None) -> dict[str, float | No
     return figures if names is None else {name: figures[name] for name in names if name in figures}
 
 
-@router.get("/jobs/{job_id}/events/stream")
+@router.get(
+    "/jobs/{job_id}/events/stream",
+    response_class=StreamingResponse,
+    responses=no_json("text/event-stream") | OF_A_JOB | documented(400),
+)
 def stream_events(
-    service: Svc, job_id: str, last_event_id: Annotated[str, Header()] = "", after: str = ""
+    service: Svc,
+    job_id: JobId,
+    last_event_id: Annotated[str, Header(description="Id of the last event that was heard.")] = "",
+    after: Annotated[str, Query(description="The same, for clients that can't set headers.")] = "",
 ) -> StreamingResponse:
     """Server-sent events: all events after `Last-Event-ID` (or `after`), then each new one until the job has ended."""
     service.jobs.get(job_id)
@@ -142,7 +163,7 @@ async def _follow(service: Service, job_id: str, position: str) -> AsyncIterator
         events = await asyncio.to_thread(service.events.follow, job_id, position)
         for event in events:
             position = event.id
-            yield f"id: {event.id}\nevent: {event.type}\ndata: {json.dumps(event_view(event))}\n\n"
+            yield f"id: {event.id}\nevent: {event.type}\ndata: {EventAnswer.of(event).model_dump_json()}\n\n"
         if events:
             heard = time.monotonic()
             continue
@@ -156,7 +177,7 @@ async def _follow(service: Service, job_id: str, position: str) -> AsyncIterator
 
 
 @router.get("/metrics/targets")
-def metrics_targets(service: Svc) -> list[dict[str, Any]]:
+def metrics_targets(service: Svc) -> list[TargetGroup]:
     """Prometheus HTTP service discovery: the pages of the workers of jobs that have not ended, and of Ray's nodes."""
     targets = [_target(address, kind="ray", node=node) for address, node in service.nodes.list().items()]
     for job_id, status in service.jobs.statuses().items():
@@ -170,27 +191,29 @@ def metrics_targets(service: Svc) -> list[dict[str, Any]]:
     return targets
 
 
-def _target(address: str, **labels: str) -> dict[str, Any]:
-    return {"targets": [str(address)], "labels": labels}
+def _target(address: str, **labels: str) -> TargetGroup:
+    return TargetGroup(targets=[address], labels=labels)
 
 
-@router.get("/jobs/{job_id}/gate")
-def job_gate(service: Svc, job_id: str) -> dict[str, Any]:
+@router.get("/jobs/{job_id}/gate", responses=OF_A_JOB)
+def job_gate(service: Svc, job_id: JobId) -> GateAnswer:
     """The curve of the job's gate: a token's weight over its log ratio; null before a learner wrote it."""
     service.jobs.get(job_id)
-    gate = gate_of(service.settings.layout.job(job_id))
-    return {"object": "x.gate", "gate": gate.plain() if gate else None}
+    return GateAnswer(gate=gate_of(service.settings.layout.job(job_id)))
 
 
-@router.get("/jobs/{job_id}/samples")
+@router.get("/jobs/{job_id}/samples", responses=OF_A_JOB | documented(400))
 def job_samples(
-    service: Svc, job_id: str, since: Annotated[int, Query(ge=0)] = 0, limit: Annotated[int, Query(ge=1, le=64)] = 16
-) -> dict[str, Any]:
+    service: Svc,
+    job_id: JobId,
+    since: Annotated[int, Query(ge=0, description="First step.")] = 0,
+    limit: Annotated[int, Query(ge=1, le=64, description="Groups at most.")] = 16,
+) -> Listing[Said[SampledGroup]]:
     """Groups to look at, trained at step `since` or later, the newest `limit`, ascending."""
     service.jobs.get(job_id)
     kept = samples_of(service.settings.layout.job(job_id), limit + 1)
-    found = [sample.plain() for sample in kept if sample.step >= since]
-    return {"object": "list", "data": found[-limit:], "has_more": len(found) > limit}
+    found = [sample for sample in kept if sample.step >= since]
+    return Listing(data=found[-limit:], has_more=len(found) > limit)
 
 
 @router.get("/schema/job")
@@ -200,7 +223,7 @@ def show_job_schema() -> JsonObject:
 
 
 @router.get("/models")
-def list_models(service: Svc) -> dict[str, Any]:
+def list_models(service: Svc) -> Page[ModelAnswer]:
     """Registered models: what a job's `model` may name."""
     names = service.settings.layout.model_names()
-    return page([{"id": name, "object": "model", "owned_by": "sspo"} for name in names], has_more=False)
+    return Page.of([ModelAnswer(id=name) for name in names], has_more=False)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
-from services.api.schemas.base import Request
+from services.api.schemas.base import AnswerModel, Request
 from services.job.graders import GraderBlock
 
 
@@ -26,3 +26,50 @@ class ValidateGrader(Request):
 
     grader: GraderBlock
     """The grader."""
+
+
+class GraderRunErrors(AnswerModel):
+    """What went wrong in a run: one flag for each way it can, as the OpenAI API has them."""
+
+    model_config = ConfigDict(extra="allow")
+
+
+class GraderRunMetadata(AnswerModel):
+    """About a run."""
+
+    name: str
+    """The grader's name."""
+    type: str
+    """The grader's type."""
+    execution_time: float
+    """Seconds it took."""
+    scores: dict[str, float]
+    """Parts of the reward by name; empty for a grader without parts."""
+    token_usage: int | None
+    """Always null: no grader here asks a model."""
+    sampled_model_name: str | None
+    """Always null: no grader here asks a model."""
+    errors: GraderRunErrors
+    """What went wrong."""
+    x_error_detail: str | None
+    """The same in words; null where nothing did."""
+
+
+class GraderRunAnswer(AnswerModel):
+    """The reward of one sample."""
+
+    reward: float
+    """The reward; 0 also after a failure, which `metadata.errors` names."""
+    sub_rewards: dict[str, float]
+    """Parts of the reward by name."""
+    model_grader_token_usage_per_model: dict[str, int]
+    """Always empty: no grader here asks a model."""
+    metadata: GraderRunMetadata
+    """About the run."""
+
+
+class ValidGrader(AnswerModel):
+    """A grader that a job would accept."""
+
+    grader: GraderBlock
+    """The grader, as the request gave it."""

@@ -10,7 +10,9 @@ from typing import Any
 import pytest
 from jsonschema import Draft202012Validator
 
+from services.api.bodies import accept
 from services.api.jobs.create import Known, build
+from services.api.schemas.create import CreateJob
 from services.api.schemas.job_file import job_schema
 from services.cli import job_file
 from services.job.datasets import count_rows, validate_rows
@@ -34,7 +36,7 @@ def test_an_example_is_a_job_that_the_api_accepts(path: Path) -> None:
         rows_of=rows.__getitem__,
         try_grader=lambda block: None,
     )
-    record = build(body, known, job_id="ftjob-example", created_at=1, seed=1).record
+    record = build(accept(CreateJob, body), known, job_id="ftjob-example", created_at=1, seed=1).record
     grader = parse_grader(record.spec.grader)
     for field, data in job.uploads.items():
         assert validate_rows(data, data.name, grader=grader, param=field) == rows[f"file-{field}"] > 0

@@ -7,7 +7,7 @@ import dataclasses
 import pytest
 from pydantic import ValidationError
 
-from services.job.docstrings import field_docstrings
+from services.job.base import field_docstrings
 from services.job.objective import DEFAULT_GATE, SUPPLIED, corrections_config, objective_config
 from services.job.spec import ExtensionSpec, derived_seed
 from sspo_core.config import OBJECTIVES, CorrectionConfig

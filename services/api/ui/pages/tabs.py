@@ -20,7 +20,6 @@ from services.api.ui.panels.ratios import RatioPanels
 from services.api.ui.panels.samples import SamplesPanel
 from services.api.ui.reading import SHOWN_SAMPLES, JobLook
 from services.api.ui.words import clock
-from services.api.views import resolved_block
 from services.store.job.looks import samples_of
 
 SHORT_EVENTS = 12
@@ -144,7 +143,7 @@ def _spec(look: JobLook) -> Markup:
         "seed": record.spec.seed,
         "metadata": record.request.get("metadata"),
         "grader": record.spec.grader,
-        **resolved_block(record),
+        **record.spec.blocks(),
     }
     text = json.dumps(shown, indent=2, ensure_ascii=False)
     return Markup(f'<details><summary>Show</summary><pre class="mono scroll">{safe(text)}</pre></details>')

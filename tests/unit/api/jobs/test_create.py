@@ -7,8 +7,10 @@ from typing import Any
 
 import pytest
 
+from services.api.bodies import accept
 from services.api.errors import ApiError
 from services.api.jobs.create import JobDraft, Known, build, with_id
+from services.api.schemas.create import CreateJob
 from services.disk.layout import UnknownModel
 from services.job.spec import EvaluationSpec, LearnerSpec, RolloutSpec
 
@@ -34,7 +36,7 @@ def draft(hyperparameters: dict[str, Any] | None = None, *, known: Known = KNOWN
     reinforcement = {"grader": GRADER, "hyperparameters": hyperparameters}
     method = {"type": "reinforcement", "reinforcement": reinforcement}
     body = {"model": "tiny", "training_file": "file-1", "method": method, **fields}
-    return build(body, known, job_id="ftjob-1", created_at=100, seed=7)
+    return build(accept(CreateJob, body), known, job_id="ftjob-1", created_at=100, seed=7)
 
 
 def test_a_plain_request_gets_every_default() -> None:
