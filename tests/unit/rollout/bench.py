@@ -21,8 +21,8 @@ from services.trajectories import streams
 from services.trajectories.codec import decode_group, encode, ints
 from services.trajectories.entries import TRAJECTORIES
 from services.trajectories.progress import Progress
-from services.weights.file_store import publish
 from services.weights.manifest import Canary
+from services.weights.publish import publish
 from sspo_proto.trajectory_pb2 import Group, PromptTask, Sampling
 from tests.support.fake_engine import FakeEngine
 from tests.support.tiny import job_spec
