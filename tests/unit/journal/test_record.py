@@ -78,7 +78,7 @@ def test_what_is_no_record_says_what_to_do(tmp_path: Path, damage: object, words
 def test_a_record_of_a_newer_version_is_refused_and_one_of_this_version_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    header = Header(0, "drop", 0, 1, "", 0)
+    header = Header(sequence=0, kind="drop", step=0, cursor=0, epoch=1, previous="")
     path = tmp_path / "00000000.rec"
     path.write_bytes(pack(replace(header, schema_version=record.SCHEMA_VERSION + 1))[0])
     with pytest.raises(JournalDamaged, match="written by a newer version"):
