@@ -15,6 +15,7 @@ from services.store.client import Client, connect
 from testbed.redis_server import RedisServer
 from tests.support.service import ENDED_STEPS, RunningService
 from tests.support.sharing import pytest_collection_modifyitems as pytest_collection_modifyitems
+from tests.support.sharing import pytest_xdist_make_scheduler as pytest_xdist_make_scheduler
 
 
 @pytest.fixture(scope="session")
