@@ -32,13 +32,21 @@ class Figures(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     step: int
+    """The step."""
     ess_token: float | None = None
+    """Effective sample size of token ratios."""
     ess_sequence: float | None = None
+    """The same of sequence ratios."""
     outside_band_ratio: float | None = None
+    """Share of tokens with a ratio outside 0.9 to 1.1."""
     kl_k3: float | None = None
+    """Drift, k3 in nats a token."""
     mismatch_kl_k3: float | None = None
+    """The engine's part of it."""
     reward_mean: float | None = None
+    """Mean reward of the batch."""
     staleness_max: float | None = None
+    """Steps between sampling and training, largest."""
 
     @classmethod
     def of(cls, step: int, said: StepFigures) -> Figures:
@@ -64,14 +72,19 @@ class GuardState(BaseModel):
     level: int = 0
     """Rungs climbed in this alarm; 0: all is well."""
     alarms: tuple[GuardFigure, ...] = ()
+    """Figures beyond their limits."""
     waited_steps: int | None = None
     """Since the last action; None: there was none."""
     throttled: bool = False
+    """Staleness and updates are halved."""
     syncing: bool = False
     """Groups are issued for one step at a time until a batch is sampled wholly under the newest weights."""
     learning_rate_factor: float = 1.0
+    """What the learning rate has been multiplied by so far."""
     rollbacks: int = 0
+    """Rollbacks of the job so far."""
     best_reward: float | None = None
+    """Best mean reward of a window; None before the first."""
     healthy: tuple[int, ...] = ()
     """Checkpoints, by their steps, that one may go back to."""
 

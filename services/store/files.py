@@ -37,11 +37,17 @@ class FileRecord(BaseModel):
     """One file; times in seconds since the epoch."""
 
     id: str
+    """Its id, and its name on disk."""
     bytes: int
+    """Size of its content."""
     created_at: int
+    """When its content was durable."""
     filename: str
+    """What it was called by who uploaded it."""
     purpose: Purpose
+    """What it is for."""
     expires_at: int | None = None
+    """When it goes; None: never."""
 
 
 class Files:

@@ -22,7 +22,9 @@ class TensorInfo(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     shape: tuple[int, ...]
+    """Sizes of its dimensions."""
     dtype: str
+    """Name of its number format."""
 
 
 class Canary(BaseModel):
@@ -31,7 +33,9 @@ class Canary(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     token_ids: tuple[int, ...] = Field(min_length=2)
+    """The tokens."""
     logprobs: tuple[float, ...]
+    """The learner's answer, in nats."""
 
     @model_validator(mode="after")
     def _aligned(self) -> Self:
@@ -48,10 +52,14 @@ class Manifest(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     version: int = Field(ge=0)
+    """Number of the weights, counted from 1 as they are published."""
     step: int = Field(ge=0)
+    """Steps trained before it was published."""
     tensors: dict[str, TensorInfo] = Field(min_length=1)
     """By Hugging Face name, in file order."""
     content_hash: str = Field(pattern=r"^(blake3:)?[0-9a-f]{64}$")
     """Of the safetensors file: its blake3, or, without a prefix, its sha256 (written before blake3 was)."""
     canary: Canary
+    """What an engine must answer after it has loaded the file."""
     tied_embeddings: bool
+    """Whether the head is the embedding, and so absent from the file."""

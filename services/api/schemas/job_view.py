@@ -14,6 +14,7 @@ from services.records.drift import DriftFigures
 from services.records.worker import WorkerKind, WorkerRecord, WorkerState
 from services.store.job.jobs import WaitingFor
 from services.store.job.transitions import Status
+from services.store.job.waits import WaitKey
 from services.trajectories.ledger import LedgerSnapshot
 from services.trajectories.stream_stats import StreamStats
 
@@ -25,11 +26,15 @@ class Waiting(AnswerModel):
     """In words."""
     since: float
     """From when on, in seconds since the epoch."""
+    key: WaitKey | None
+    """The same as `what` for programs; null of a record that an older version wrote."""
+    step: int | None
+    """The step that is waited for, where each step is a wait of its own."""
 
     @classmethod
     def of(cls, waiting: WaitingFor | None) -> Waiting | None:
         """Of what the store has."""
-        return None if waiting is None else cls(what=waiting.what, since=waiting.since)
+        return None if waiting is None else cls(**waiting.model_dump())
 
 
 class LedgerView(AnswerModel):

@@ -33,11 +33,17 @@ class Event(BaseModel):
     """One event; `created_at` in seconds since the epoch."""
 
     id: str
+    """Its place in the job's stream."""
     created_at: int
+    """When it happened."""
     level: Level
+    """How grave it is."""
     type: Kind
+    """`metrics` has figures in `data`."""
     message: str
+    """In words."""
     data: dict[str, Any] | None = None
+    """Its figures; None: it has none."""
 
 
 def _event(entry_id: Any, stored: Any) -> Event:

@@ -71,31 +71,46 @@ class JobError(BaseModel):
     """Why a job failed; `param` names the request's field at fault, if one is."""
 
     code: str
+    """For programs: stays the same while words change."""
     message: str
+    """In words."""
     param: str | None = None
+    """The request's field at fault; None: no field is."""
 
 
 class JobRecord(BaseModel):
     """One job. Times are seconds since the epoch."""
 
     id: str
+    """Its id."""
     status: Status = Status.VALIDATING_FILES
+    """Where it is in its life."""
     created_at: int
+    """When it was accepted."""
     finished_at: int | None = None
+    """When it ended; None before."""
     request: dict[str, Any]
     """The create body as accepted."""
     spec: JobSpec
+    """What workers know of it, resolved."""
     rollout_workers: int = Field(ge=0)
-    """Desired replicas; so is `reward_workers`."""
+    """Rollout workers that are wanted now."""
     reward_workers: int = Field(ge=0)
+    """Reward workers that are wanted now."""
     running_since: float = 0.0
     """When it last began to run: who resumed it knew of what had happened before."""
     stage: str = Status.VALIDATING_FILES.value
+    """What is being done for it now."""
     waiting_for: WaitingFor | None = None
+    """What it waits for; None of a job that is final."""
     error: JobError | None = None
+    """Why it failed; None otherwise."""
     fine_tuned_model: str | None = None
+    """Name of the trained model; None before there is one."""
     trained_tokens: int = 0
+    """Completion tokens that were trained."""
     result_files: list[str] = []
+    """Ids of the files with its figures, once it has succeeded."""
     cleaned_as: Status | None = None
     """The ended state for which the controller has removed the actors (and closed the journal of a final job)."""
 
