@@ -68,9 +68,10 @@ def get(job_id: JobId, data: Data = None, quiet: Quiet = False, as_json: Json = 
         return
     from rich.console import Console
 
+    from services.api.schemas.job_view import JobView
     from services.cli.job_view import details
 
-    Console().print(details(view))
+    Console().print(details(JobView.model_validate(view)))
 
 
 @app.command()

@@ -11,17 +11,19 @@ from typing import Any
 
 import typer
 from openai import APIConnectionError, OpenAI
+from openai.types.fine_tuning import FineTuningJobEvent
 from rich.console import Console, Group
 from rich.live import Live
 from rich.text import Text
 
+from services.api.schemas.job_view import JobView
 from services.cli.job_view import details
+from services.store.job.transitions import ENDED
 
 POLL_SECONDS = 1.0
 ABSENCE_SECONDS = 60.0
 """How long the service may be away (a restart) before the watch gives up."""
 SHOWN_EVENTS = 8
-ENDED = ("succeeded", "failed", "cancelled")
 
 
 def follow(api: OpenAI, job_id: str, *, quiet: bool, as_json: bool) -> str:
@@ -36,21 +38,21 @@ def follow(api: OpenAI, job_id: str, *, quiet: bool, as_json: bool) -> str:
                 live.update(Group(details(view), Text(), *recent), refresh=True)
             elif as_json:
                 for event in events:
-                    typer.echo(json.dumps(event))
+                    typer.echo(json.dumps(event.to_dict()))
             elif not quiet:
                 for event in events:
                     typer.echo(_line(event).plain)
-    return str(view["status"])
+    return view.status.value
 
 
-def _changes(api: OpenAI, job_id: str) -> Iterator[tuple[dict[str, Any], list[dict[str, Any]]]]:
+def _changes(api: OpenAI, job_id: str) -> Iterator[tuple[JobView, list[FineTuningJobEvent]]]:
     """The job's view and its new events, oldest first, once a second and a last time when it has ended."""
     last_id = None
     seen = time.monotonic()
     while True:
         try:
             # The view first: events written before the job ended are then among those that follow.
-            view = api.get(f"/x/jobs/{job_id}", cast_to=dict[str, Any])
+            view = JobView.model_validate(api.get(f"/x/jobs/{job_id}", cast_to=dict[str, Any]))
             events = _events_after(api, job_id, last_id)
         except APIConnectionError:
             if time.monotonic() - seen > ABSENCE_SECONDS:
@@ -58,19 +60,19 @@ def _changes(api: OpenAI, job_id: str) -> Iterator[tuple[dict[str, Any], list[di
             time.sleep(POLL_SECONDS)
             continue
         seen = time.monotonic()
-        last_id = events[-1]["id"] if events else last_id
+        last_id = events[-1].id if events else last_id
         yield view, events
-        if view["status"] in ENDED:
+        if view.status in ENDED:
             return
         time.sleep(POLL_SECONDS)
 
 
-def _events_after(api: OpenAI, job_id: str, last_id: str | None) -> list[dict[str, Any]]:
-    newest_first = (event.to_dict() for event in api.fine_tuning.jobs.list_events(job_id, limit=100))
-    return list(takewhile(lambda event: event["id"] != last_id, newest_first))[::-1]
+def _events_after(api: OpenAI, job_id: str, last_id: str | None) -> list[FineTuningJobEvent]:
+    newest_first = iter(api.fine_tuning.jobs.list_events(job_id, limit=100))
+    return list(takewhile(lambda event: event.id != last_id, newest_first))[::-1]
 
 
-def _line(event: dict[str, Any]) -> Text:
-    at = time.strftime("%H:%M:%S", time.localtime(event["created_at"]))
-    style = {"warn": "yellow", "error": "red"}.get(event["level"], "")
-    return Text(f"{at}  {event['message']}", style=style)
+def _line(event: FineTuningJobEvent) -> Text:
+    at = time.strftime("%H:%M:%S", time.localtime(event.created_at))
+    style = {"warn": "yellow", "error": "red"}.get(event.level, "")
+    return Text(f"{at}  {event.message}", style=style)
