@@ -45,7 +45,8 @@ GRADERS = """A grader gives a completion its reward. Its templates are text with
 completion, and `{{ item.FIELD }}`, a field of the data file's row. A row that lacks such a field fails the job
 before it starts."""
 OBJECTIVES = """What is optimised; [objectives.md](objectives.md) says how they differ. Every objective also has `name`,
-`kl_coefficient` and `kl_estimator`."""
+`kl_coefficient` and `kl_estimator`. The defaults of `sspo` are those of a job that names no `gate`; for one that
+names a gate `sides` is `both`."""
 SHARED = ("name", "kl_coefficient", "kl_estimator")
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 import dataclasses
+import functools
 import inspect
 import itertools
 import textwrap
@@ -32,6 +33,7 @@ def field_docstrings(cls: type[Any]) -> dict[str, str]:
     return {field.name: found[field.name] for field in dataclasses.fields(cls) if field.name in found}
 
 
+@functools.cache
 def _own(cls: type[Any]) -> dict[str, str]:
     definition = ast.parse(textwrap.dedent(inspect.getsource(cls))).body[0]
     body = definition.body if isinstance(definition, ast.ClassDef) else []

@@ -43,8 +43,8 @@ class GuardSpec(StrictModel):
 
     actions: tuple[GuardAction, ...] = ("warn",)
     """A ladder: each alarm begins with the first action and goes on to the next while it lasts. Empty: no guard at
-    all. Add actions where nobody watches the job: `throttle` halves staleness and updates, `lower_lr` the learning
-    rate, `sync` trains without staleness, `rollback` goes back to a checkpoint, `pause` ends the ladder."""
+    all. Add actions where nobody watches the job: `throttle` halves staleness and updates, `lower_lr` lowers the
+    learning rate, `sync` trains without staleness, `rollback` goes back to a checkpoint, `pause` ends the ladder."""
     window_steps: int = Field(default=4, ge=1, le=256)
     """Steps over which a figure is averaged before it is compared. Raise it for noisy jobs, lower it to act sooner."""
     cooldown_steps: int = Field(default=4, ge=1, le=4096)

@@ -48,8 +48,8 @@ class LearnerSpec(StrictModel):
     proximal/behaviour is a weight of its own (`corrections`). One more forward pass a step; turn it on for stale or
     mismatched samples."""
     corrections: Annotated[dict[str, Any], CorrectionsSchema] = Field(default_factory=dict, validate_default=True)
-    """Off-policy corrections; empty: none. Set them where samples are stale or the engine's log-probs differ from the
-    learner's."""
+    """Off-policy corrections: what becomes of the weight w = proximal/behaviour, by which an objective's ratio is
+    multiplied; empty: none. Set them where samples are stale or the engine's log-probs differ from the learner's."""
     max_staleness: int = Field(default=2, ge=0, le=1024)
     """Steps by which a group's oldest token may be behind the step that trains it; an older group is dropped or waited
     for (`staleness_policy`). Raise it for more overlap of sampling and training, lower it against drift."""

@@ -7,6 +7,7 @@ what this service does differently, and what it can't run, is here.
 from __future__ import annotations
 
 import dataclasses
+import functools
 from typing import Any
 
 from pydantic import GetJsonSchemaHandler, TypeAdapter, ValidationError
@@ -56,12 +57,17 @@ def runnable_objectives() -> dict[str, type[Any]]:
     return {name: config for name, config in OBJECTIVES.items() if not config.needs - SUPPLIED}
 
 
+@functools.cache
+def _adapter(config: type[Any]) -> TypeAdapter[Any]:
+    return TypeAdapter(config)
+
+
 def _core_config(config: Any, fields: dict[str, Any], whose: str) -> Any:
     unknown = sorted(set(fields) - {field.name for field in dataclasses.fields(config)})
     if unknown:
         raise ValueError(f"{unknown[0]}: no such field of {whose}")
     try:
-        return TypeAdapter(config).validate_python(fields)
+        return _adapter(config).validate_python(fields)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
@@ -99,7 +105,7 @@ def _alternative(name: str, config: type[Any], handler: GetJsonSchemaHandler) ->
 
 
 def _block_schema(config: type[Any], handler: GetJsonSchemaHandler) -> JsonSchemaValue:
-    reference = handler(TypeAdapter(config).core_schema)
+    reference = handler(_adapter(config).core_schema)
     block = handler.resolve_ref_schema(reference)
     block["additionalProperties"] = False
     for field, text in field_docstrings(config).items():
