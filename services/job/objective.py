@@ -104,7 +104,7 @@ def _alternative(name: str, config: type[Any], handler: GetJsonSchemaHandler) ->
     return reference
 
 
-def _block_schema(config: type[Any], handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+def _block_schema(config: Any, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
     reference = handler(_adapter(config).core_schema)
     block = handler.resolve_ref_schema(reference)
     block["additionalProperties"] = False
