@@ -8,11 +8,10 @@ import sys
 import tempfile
 import tomllib
 from collections import Counter
-from multiprocessing.connection import wait
 from pathlib import Path
 
 from tests.mutants.points import Point, sample
-from tests.mutants.trial import Bench, Verdict, paths_beside, warm_up
+from tests.mutants.trial import Bench, Trial, Verdict, outcomes, paths_beside, warm_up
 
 ROOT = Path(__file__).parents[2]
 ACCEPTED = Path(__file__).with_name("accepted.toml")
@@ -28,7 +27,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="mutants-") as folder:
         benches = [Bench(ROOT, Path(folder, str(number))) for number in range(options.jobs)]
         try:
-            seconds = _baselines(benches[0], points)
+            seconds = _baselines(benches, points)
             verdicts = _trials(benches, points, seconds)
         finally:
             for bench in benches:
@@ -46,42 +45,26 @@ def _options() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _baselines(bench: Bench, points: list[Point]) -> dict[tuple[str, ...], float]:
-    """Seconds of each set of tests on the unchanged tree, where all must pass."""
+def _baselines(benches: list[Bench], points: list[Point]) -> dict[Point, float]:
+    """For each point the seconds that its tests take on the unchanged tree, where all must pass."""
+    sets = {point: paths_beside(ROOT, str(Path(point.path).with_name("any.py"))) for point in points}
     seconds = {}
-    for tests in dict.fromkeys(_all_beside(point) for point in points):
-        bench.start(tests, BASELINE_SECONDS)
-        while (verdict := bench.finished()) is None:
-            wait([bench.sentinel], 0.2)
+    for trial, verdict, output in outcomes(benches, [Trial(tests, BASELINE_SECONDS) for tests in {*sets.values()}]):
         if verdict.noticed:
-            sys.exit(f"{' '.join(tests)} fail on the unchanged tree:\n{bench.output.read_text()}")
-        print(f"unchanged: {verdict.seconds:.0f} s for {Path(tests[0]).parent}", flush=True)
-        seconds[tests] = verdict.seconds
-    return seconds
+            sys.exit(f"{' '.join(trial.tests)} fail on the unchanged tree:\n{output}")
+        print(f"unchanged: {verdict.seconds:.0f} s for {Path(trial.tests[0]).parent}", flush=True)
+        seconds[trial.tests] = verdict.seconds
+    return {point: seconds[tests] for point, tests in sets.items()}
 
 
-def _all_beside(point: Point) -> tuple[str, ...]:
-    return paths_beside(ROOT, str(Path(point.path).with_name("any.py")))
-
-
-def _trials(benches: list[Bench], points: list[Point], seconds: dict[tuple[str, ...], float]) -> dict[Point, Verdict]:
-    left, verdicts, busy = list(reversed(points)), {}, []
-    free = list(benches)
-    while left or busy:
-        while left and free:
-            bench, point = free.pop(), left.pop()
-            bench.start(paths_beside(ROOT, point.path), 30 + 3 * seconds[_all_beside(point)], point)
-            busy.append(bench)
-        wait([bench.sentinel for bench in busy], 0.2)
-        for bench in list(busy):
-            if (verdict := bench.finished()) is not None and bench.point is not None:
-                verdicts[bench.point] = verdict
-                busy.remove(bench)
-                free.append(bench)
-                word = "noticed " if verdict.noticed else "SURVIVED"
-                print(
-                    f"[{len(verdicts):3}/{len(points)}] {word} {verdict.seconds:5.1f} s  {bench.point.key}", flush=True
-                )
+def _trials(benches: list[Bench], points: list[Point], seconds: dict[Point, float]) -> dict[Point, Verdict]:
+    verdicts: dict[Point, Verdict] = {}
+    trials = [Trial(paths_beside(ROOT, point.path), 30 + 3 * seconds[point], point) for point in points]
+    for trial, verdict, _ in outcomes(benches, trials):
+        assert trial.point is not None
+        verdicts[trial.point] = verdict
+        word = "noticed " if verdict.noticed else "SURVIVED"
+        print(f"[{len(verdicts):3}/{len(points)}] {word} {verdict.seconds:5.1f} s  {trial.point.key}", flush=True)
     return verdicts
 
 

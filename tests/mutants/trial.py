@@ -6,15 +6,17 @@ a process group of its own, which goes with it: a Redis that a test started too.
 
 from __future__ import annotations
 
+import compileall
 import contextlib
 import importlib
 import multiprocessing
+import multiprocessing.connection
 import os
 import shutil
 import signal
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from multiprocessing.context import ForkProcess
 from pathlib import Path
@@ -56,6 +58,15 @@ def paths_beside(root: Path, module: str) -> tuple[str, ...]:
 
 
 @dataclass(frozen=True)
+class Trial:
+    """Tests to run for so many seconds at most, with a point changed or with none."""
+
+    tests: Sequence[str]
+    seconds: float
+    point: Point | None = None
+
+
+@dataclass(frozen=True)
 class Verdict:
     """What became of a changed point."""
 
@@ -80,11 +91,11 @@ class Bench:
                 shutil.copytree(root / name, folder / name, ignore=without)
             else:
                 shutil.copy2(root / name, folder / name)
-        self.point: Point | None = None
+        compileall.compile_dir(folder, quiet=2)
+        self.trial = Trial((), 0.0)
         self._process: ForkProcess | None = None
         self._began = 0.0
         self._source = b""
-        self._deadline = 0.0
 
     @property
     def sentinel(self) -> int:
@@ -92,21 +103,20 @@ class Bench:
         assert self._process is not None
         return self._process.sentinel
 
-    def start(self, tests: Sequence[str], seconds: float, point: Point | None = None) -> None:
-        """Run these tests for so long at most; with a point changed, or with none."""
-        self.point = point
-        if point is not None:
-            path = self.folder / point.path
+    def start(self, trial: Trial) -> None:
+        """Change its point and begin with its tests."""
+        self.trial = trial
+        if trial.point is not None:
+            path = self.folder / trial.point.path
             self._source = path.read_bytes()
-            path.write_bytes(point.apply(self._source))
+            path.write_bytes(trial.point.apply(self._source))
         self._began = time.monotonic()
-        self._deadline = self._began + seconds
-        self._process = FORK.Process(target=_run, args=(self.folder, self.output, tests))
+        self._process = FORK.Process(target=_run, args=(self.folder, self.output, trial.tests))
         self._process.start()
 
     def finished(self) -> Verdict | None:
         """What came of it, once the tests have ended or their time has; the point is as it was then."""
-        process, late = self._process, time.monotonic() > self._deadline
+        process, late = self._process, time.monotonic() > self._began + self.trial.seconds
         assert process is not None and process.pid is not None
         if process.is_alive() and not late:
             return None
@@ -122,8 +132,25 @@ class Bench:
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.join()
         self._process = None
-        if self.point is not None:
-            (self.folder / self.point.path).write_bytes(self._source)
+        if self.trial.point is not None:
+            (self.folder / self.trial.point.path).write_bytes(self._source)
+
+
+def outcomes(benches: Sequence[Bench], trials: Sequence[Trial]) -> Iterator[tuple[Trial, Verdict, str]]:
+    """Each trial with its verdict and what pytest printed, in the order in which they end: as many at a time as there
+    are benches."""
+    left, free, busy = list(reversed(trials)), list(benches), list[Bench]()
+    while left or busy:
+        while left and free:
+            bench = free.pop()
+            bench.start(left.pop())
+            busy.append(bench)
+        multiprocessing.connection.wait([bench.sentinel for bench in busy], 0.2)
+        for bench in list(busy):
+            if (verdict := bench.finished()) is not None:
+                busy.remove(bench)
+                free.append(bench)
+                yield bench.trial, verdict, bench.output.read_text(errors="replace")
 
 
 def _run(folder: Path, output: Path, tests: Sequence[str]) -> None:
@@ -137,7 +164,7 @@ def _run(folder: Path, output: Path, tests: Sequence[str]) -> None:
         del sys.modules[name]
     sys.path[:0] = [str(folder), str(folder / "proto")]
     os.environ["PYTHONPATH"] = os.pathsep.join(sys.path[:2])  # for processes that tests start
-    sys.dont_write_bytecode = True
+    sys.dont_write_bytecode = True  # a change and its undoing may fall into one second of the file's time
     code = pytest.main(["-q", "-x", "--durations=0", "-p", "no:cacheprovider", f"--basetemp={folder}/tmp", *tests])
     sys.stdout.flush()
     os._exit(int(code))
