@@ -116,7 +116,10 @@ def test_a_job_that_is_cleaned_is_not_looked_at_until_it_is_resumed(loop: Loop) 
     assert loop.run(controller) == [(name, True)]
 
 
-def test_a_job_that_goes_wrong_is_tried_ever_later_and_then_fails(loop: Loop, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("error", [ValueError("a bug"), CommandRefused("a script's refusal")])
+def test_a_job_that_goes_wrong_is_tried_ever_later_and_then_fails(
+    loop: Loop, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
     monkeypatch.setattr(loop_module, "MAX_TROUBLES", 9)
     bad, good = loop.job("ftjob-a", Status.QUEUED, Status.RUNNING), loop.job("ftjob-b", Status.QUEUED)
     looked: list[float] = []
@@ -124,7 +127,7 @@ def test_a_job_that_goes_wrong_is_tried_ever_later_and_then_fails(loop: Loop, mo
     def breaks(record: JobRecord, may_start: bool) -> None:
         if record.id == bad and record.status is Status.RUNNING:
             looked.append(loop.now)
-            raise ValueError("a bug")
+            raise error
 
     loop.at_a_look = breaks
     seen = loop.run(loop.controller(), rounds=400)
@@ -135,7 +138,7 @@ def test_a_job_that_goes_wrong_is_tried_ever_later_and_then_fails(loop: Loop, mo
     assert max(pauses) == pytest.approx(LONGEST_PAUSE_SECONDS, abs=TICK_SECONDS * 1.01)
     record = Jobs(loop.client).get(bad)
     assert record.status is Status.FAILED and record.error is not None
-    assert (record.error.code, record.error.message) == ("controller_error", "ValueError: a bug")
+    assert (record.error.code, record.error.message) == ("controller_error", f"{type(error).__name__}: {error}")
 
 
 def test_a_job_that_goes_well_in_between_has_all_its_tries_again(loop: Loop) -> None:
