@@ -118,7 +118,7 @@ def test_an_entry_is_read_if_it_is_this_jobs_group_of_its_number() -> None:
 
 def test_a_failure_names_its_group_and_carries_nothing_else() -> None:
     error = GroupFailed(DropReason.GRADER_FAILED, "timeout", "x" * 5000)
-    assert not error.is_kept and GroupFailed(DropReason.MALFORMED, "", "").is_kept
+    assert str(error) == error.detail and not error.is_kept and GroupFailed(DropReason.MALFORMED, "", "").is_kept
     group = failed_group(Group(schema_version=1, task=TASK, trajectories=[Trajectory()]), error)
     assert decode_group(encode(group)) == group and not group.trajectories and group.task == TASK
     assert (group.failure.reason, group.failure.code, len(group.failure.detail)) == ("grader_failed", "timeout", 1000)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any, cast
@@ -235,6 +236,23 @@ def test_a_pause_waits_for_the_workers_and_then_no_longer(job: Job, monkeypatch:
     assert job.count(PROMPTS) == 6, "its groups wait in their streams"
     record = job.look()
     assert record.waiting_for is not None and record.waiting_for.what == "a person to resume the job"
+
+
+def test_each_pause_has_its_own_time(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first one was cut short by a failure; the second must not be ended for its length."""
+    job.run()
+    job.crew.living = 2
+    monkeypatch.setattr(stopping, "PAUSE_GRACE_SECONDS", 1.0 - job.record.spec.rollout.drain_seconds)
+    Jobs(job.client).act(JOB, PAUSE, by="test")
+    job.look()
+    Jobs(job.client).transition(JOB, Status.FAILED, by="somebody")
+    job.look()
+    time.sleep(1.1)
+    for status in (Status.QUEUED, Status.RUNNING):
+        Jobs(job.client).transition(JOB, status, by="a person")
+    job.crew.living = 2
+    Jobs(job.client).act(JOB, PAUSE, by="test")
+    assert job.look().status is Status.PAUSING
 
 
 def test_a_pause_is_over_as_soon_as_nobody_works(job: Job) -> None:

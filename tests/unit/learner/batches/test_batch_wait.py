@@ -10,7 +10,8 @@ import pytest
 from services.job.spec import JobSpec
 from services.learner.batches import batch_wait
 from services.learner.batches.assembler import Assembler
-from services.learner.batches.batch_wait import BatchWait, Drops, Ready
+from services.learner.batches.batch_wait import BatchWait, Drops, Nothing, Ready
+from services.learner.errors import BatchTimeout
 from services.store.client import Client
 from services.trajectories import streams
 from services.trajectories.entries import PROMPTS, SCORED, TRAJECTORIES
@@ -110,3 +111,45 @@ def test_a_group_that_moves_on_meanwhile_is_not_missed(
 
     monkeypatch.setattr(batch_wait, "steps_in_flight", moves_right_before_the_last_look)
     assert waited(client, spec, step=1) == [0, 1]
+
+
+def test_how_long_a_whole_batch_was_held_back_is_said(client: Client, spec: JobSpec) -> None:
+    wait = BatchWait(spec, client, Assembler(JOB, spec.learner.batch_size, spec.learner.max_staleness))
+    issue(client, 0, 0)
+    late = Stage(client, JOB, PROMPTS, TRAJECTORIES, "late")
+    held = late.take()
+    for number in (1, 2):
+        score(client, number, 1)
+    assert isinstance(wait.look(1), Nothing), "group 0 would be two steps old at step 2"
+    time.sleep(0.3)
+    assert held is not None and late.hand_over(held, group(0, 0), 0)
+    move(client, TRAJECTORIES, SCORED, 0)
+    found = wait.look(1)
+    assert isinstance(found, Ready) and 0.25 < found.staleness_seconds < 30
+    score(client, 3, 2)
+    found = wait.look(2)
+    assert isinstance(found, Ready) and found.staleness_seconds == 0.0, "the next step begins anew"
+
+
+def test_a_wait_for_staleness_is_over_halfway_to_the_deadline(client: Client, spec: JobSpec) -> None:
+    learner = spec.learner.model_copy(update={"wait_seconds": 1.0})
+    wait = BatchWait(spec.model_copy(update={"learner": learner}), client, Assembler(JOB, 2, 1))
+    issue(client, 0, 0)
+    assert Stage(client, JOB, PROMPTS, TRAJECTORIES, "hangs").take() is not None
+    for number in (1, 2):
+        score(client, number, 1)
+    assert isinstance(wait.look(1), Nothing)
+    time.sleep(0.6)
+    found = wait.look(1)
+    assert isinstance(found, Ready) and [scored.number for scored in found.batch.groups] == [1, 2]
+
+
+def test_each_step_has_its_own_deadline(client: Client, spec: JobSpec, monkeypatch: pytest.MonkeyPatch) -> None:
+    learner = spec.learner.model_copy(update={"wait_seconds": 0.5})
+    wait = BatchWait(spec.model_copy(update={"learner": learner}), client, Assembler(JOB, 2, 1))
+    assert isinstance(wait.look(0), Nothing)
+    time.sleep(0.6)
+    assert isinstance(wait.look(1), Nothing), "a step that begins now has waited for nothing yet"
+    time.sleep(0.6)
+    with pytest.raises(BatchTimeout, match="waited 0 s for step 1: 0 of 2 groups"):
+        wait.look(1)

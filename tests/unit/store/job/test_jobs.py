@@ -15,6 +15,7 @@ from services.store.index import UnknownCursor
 from services.store.job.events import Events
 from services.store.job.jobs import JobError, JobNotFound, Jobs, JobUnreadable, WaitingFor
 from services.store.job.transitions import CANCEL, PAUSE, RESUME, TRANSITIONS, IllegalTransition, Status
+from services.store.job.waits import Wait, WaitKey
 
 S = Status
 
@@ -296,3 +297,11 @@ def test_a_refusal_names_job_state_and_wish(jobs: Jobs, make_record: Any) -> Non
     jobs.create(make_record(status=S.SUCCEEDED))
     with pytest.raises(IllegalTransition, match="job ftjob-1 is succeeded: resume is not possible"):
         jobs.act("ftjob-1", RESUME, by="test")
+
+
+def test_a_wait_is_told_from_another_by_key_and_step_and_not_by_its_words() -> None:
+    waiting = WaitingFor.of(Wait(WaitKey.BATCH, "1 of 2 groups", 3), since=5.0)
+    assert (waiting.what, waiting.since) == ("1 of 2 groups", 5.0)
+    assert waiting.is_of(Wait(WaitKey.BATCH, "2 of 2 groups", 3))
+    assert not waiting.is_of(Wait(WaitKey.BATCH, "1 of 2 groups", 4))
+    assert not waiting.is_of(Wait(WaitKey.TRAINING, "1 of 2 groups", 3))
