@@ -125,7 +125,7 @@ class Job:
         model = self.layout.models / "tiny"
         model.mkdir(parents=True)
         (model / "config.json").write_text("{}")
-        learner = {"steps": 4, "batch_size": 2, "max_staleness": 9, "checkpoint_every": 2, "wait_seconds": 0.6}
+        learner = {"steps": 4, "batch_size": 2, "max_staleness": 9, "checkpoint_every": 2, "wait_seconds": 30.0}
         self.spec = job_spec(JOB, **learner | changes.pop("learner", {})).model_copy(update=changes)
         fill(client, self.spec, [group(number) for number in range(groups)])
         for status in (Status.QUEUED, Status.RUNNING):

@@ -110,7 +110,7 @@ def test_a_wait_for_machines_ends_and_one_for_a_person_does_not(
     client: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(batch_wait, "CHECK_SECONDS", 0.1)
-    job = Job(client, tmp_path, groups=1)
+    job = Job(client, tmp_path, groups=1, learner={"wait_seconds": 1.0})
     with pytest.raises(BatchTimeout, match="step 0: 1 of 2 groups"):
         job.learner().run()
     Jobs(client).update(JOB, rollout_workers=0)

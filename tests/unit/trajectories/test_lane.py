@@ -84,9 +84,9 @@ def test_leases_are_refreshed_while_entries_are_held(client: Client) -> None:
     holder, other = lane(client, "a"), lane(client, "b")
     entries = taken(holder, 2)
     assert holder.bury(entries[0], GroupFailed(DropReason.MALFORMED, "no_prompt", "empty"), b"failure")
-    time.sleep(0.3)
+    time.sleep(1.2)
     holder.refresh()
-    other.take_over(0.25)
+    other.take_over(1.0)
     assert other.take() is None
     [letter] = DeadLetters(client).list(JOB)[0]
     assert (letter.reason, letter.detail) == ("malformed", "no_prompt: empty")

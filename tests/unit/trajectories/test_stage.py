@@ -183,9 +183,9 @@ def test_a_lease_is_kept_by_refreshing_it(client: Client) -> None:
     issue(client, 2)
     stage, other = rollout(client), rollout(client, "rollout-2")
     kept, lost = taken(stage), taken(stage)
-    time.sleep(0.3)
+    time.sleep(1.2)
     stage.refresh([kept.id])
     stage.refresh([])
-    assert [entry.id for entry in other.take_over(0.25)] == [lost.id]
+    assert [entry.id for entry in other.take_over(1.0)] == [lost.id]
     assert Tallies(client).read(JOB).redelivered == {PROMPTS: 1}
     assert other.take_over(60) == [] and Tallies(client).read(JOB).redelivered == {PROMPTS: 1}

@@ -130,11 +130,11 @@ def test_an_evaluation_ends_late_only_while_workers_are_wanted(
     wanted = ProgressRecord(evaluation_step=4)
     assert supply.evaluate(wanted, is_manned=True)
     assert supply._evaluation is not None
-    monkeypatch.setattr(supply._evaluation, "_deadline_seconds", 0.5)
-    time.sleep(0.6)
+    monkeypatch.setattr(supply._evaluation, "_deadline_seconds", 1.0)
+    time.sleep(1.1)
     assert supply.evaluate(wanted, is_manned=False), "a person has stopped the workers: the clock stands still"
     assert supply.evaluate(wanted, is_manned=True), "and goes on from there"
-    time.sleep(0.6)
+    time.sleep(1.1)
     assert not supply.evaluate(wanted, is_manned=True)
 
 
