@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import socket
 import threading
 import time
 from concurrent.futures import Future, InvalidStateError
@@ -18,14 +16,13 @@ from services.learner.errors import FATAL, LearnerStalled
 from services.learner.opening import open_learner
 from services.learner.pulse import Pulse
 from services.observability import exporter, logs
-from services.records.worker import WorkerDetail, WorkerRecord
+from services.records.worker import WorkerDetail, WorkerState
 from services.settings.processes import FolderSettings
 from services.store.client import StoreError, connect
-from services.store.job.registry import Registry
+from services.store.job.presence import BEAT_SECONDS, Presence
 from services.trajectories.outcomes import Fenced
 
 log = structlog.get_logger()
-HEARTBEAT_SECONDS = 1.0
 
 
 class LearnerProcess:
@@ -34,12 +31,11 @@ class LearnerProcess:
     def __init__(self, spec_json: str, worker_id: str) -> None:
         logs.configure(worker_id)
         self._spec = JobSpec.model_validate_json(spec_json)
-        self._worker_id = worker_id
         self._settings = FolderSettings.read()
         self._client = connect(self._settings.redis_url)
         self._pulse = Pulse()
         self._patience_seconds = self._spec.learner.stall_seconds + self._spec.learner.wait_seconds
-        self._metrics_address = exporter.serve_address()
+        self._presence = Presence(self._client, self._spec.job_id, worker_id, "learner", exporter.serve_address())
         self._outcome: Future[dict[str, str]] = Future()
         threading.Thread(target=self._train, daemon=True, name="train").start()
         threading.Thread(target=self._heartbeat, daemon=True, name="heartbeat").start()
@@ -75,28 +71,18 @@ class LearnerProcess:
             log.warning("learner_had_ended", outcome=str(outcome))
 
     def _heartbeat(self) -> None:
-        registry = Registry(self._client)
+        pulse = self._pulse
         while not self._outcome.done():
-            if (still := time.monotonic() - self._pulse.moved_at) > self._patience_seconds:
+            if (still := time.monotonic() - pulse.moved_at) > self._patience_seconds:
                 # The thread that hangs can't be ended, the process can: whoever waits for `run` sees to it.
-                self._end(LearnerStalled(f"{self._pulse.phase} has not moved for {still:.0f} s"))
+                self._end(LearnerStalled(f"{pulse.phase} has not moved for {still:.0f} s"))
                 return
-            starting = self._pulse.phase in ("starting", "replaying")
-            record = WorkerRecord(
-                id=self._worker_id,
-                kind="learner",
-                state="starting" if starting else "ready",
-                policy_version=self._pulse.version,
-                node=socket.gethostname(),
-                pid=os.getpid(),
-                heartbeat=time.time(),
-                detail=WorkerDetail(phase=self._pulse.phase, metrics_address=self._metrics_address),
-            )
+            state: WorkerState = "starting" if pulse.phase in ("starting", "replaying") else "ready"
             try:
-                registry.put(self._spec.job_id, record)
+                self._presence.say(state, pulse.version, WorkerDetail(phase=pulse.phase))
             except StoreError as error:  # the training thread decides whether that is the end
                 log.warning("heartbeat_not_written", reason=str(error))
-            time.sleep(HEARTBEAT_SECONDS)
+            time.sleep(BEAT_SECONDS)
 
 
 LearnerActor = ray.remote(max_restarts=0, max_task_retries=0)(LearnerProcess)

@@ -89,7 +89,7 @@ def test_a_learner_refuses_a_newer_folder(client: Client, layout: Layout) -> Non
 
 def stop_after(learner: Learner, steps: int, also: threading.Event | None = None) -> None:
     """Let a learner end after some steps; `also` is set then."""
-    one_step = learner._one_step
+    one_step = learner.one_step
 
     def patched() -> None:
         one_step()
@@ -98,7 +98,7 @@ def stop_after(learner: Learner, steps: int, also: threading.Event | None = None
         if learner.step >= steps:
             time.sleep(0.2)  # whoever waits for `also` finds it in the middle of its job
 
-    learner._one_step = patched  # type: ignore[method-assign]
+    learner.one_step = patched  # type: ignore[method-assign]
 
 
 @pytest.fixture

@@ -51,23 +51,23 @@ def kinds(layout: Layout, spec: JobSpec) -> list[str]:
 
 def heal_after_rollback(learner: Learner, drifts: dict[int, float]) -> None:
     """What caused the drift is over once training has gone back."""
-    rollback = learner.rollback
+    rollback = learner.returning.roll_back
 
     def heals(*about: Any, **more: Any) -> None:
         rollback(*about, **more)
         drifts.clear()
 
-    learner.rollback = heals  # type: ignore[method-assign]
+    learner.returning.roll_back = heals  # type: ignore[method-assign]
 
 
 def windows_of(learner: Learner, client: Client, spec: JobSpec) -> Sequence[int | None]:
     """The staleness window that the dispatcher sees after every step, as the learner runs."""
     seen: list[int | None] = []
-    obey = learner._obey
+    obey = learner.obey
 
     def looks(action: Any) -> None:
         seen.append(Progress(client).read(spec.job_id).staleness_window)
         obey(action)
 
-    learner._obey = looks  # type: ignore[method-assign]
+    learner.obey = looks  # type: ignore[method-assign]
     return seen

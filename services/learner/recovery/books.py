@@ -59,13 +59,13 @@ class Books:
                 f"{len(self.outlines)} and {ever}: put the missing records back from a backup of the journal"
             )
 
-    def cut(self, draft: Draft) -> Header:
+    def go_back(self, draft: Draft) -> Header:
         """Commit a record that goes back; Redis has to be told by `assert_training`. Raises Fenced, SequenceTaken."""
         header = self.journal.commit(draft)
         self.outlines.append(header.outline())
         return header
 
-    def settle(self, batch: Batch, step: int, policy_version: int, settings: Mapping[str, Any]) -> Header:
+    def commit(self, batch: Batch, step: int, policy_version: int, settings: Mapping[str, Any]) -> Header:
         """Commit a batch (or only drops), then finish its numbers in Redis. Raises Fenced, SequenceTaken.
 
         `settings` is what a batch is trained with.

@@ -73,7 +73,7 @@ def skip(books: Books, killer: Killer, attempts: Attempts) -> Header:
         attempts.clear(outline.sequence)  # whoever resumes the job tries again
         raise _too_many(causes)
     log.error("record_skipped", sequence=outline.sequence, step=outline.step, causes=causes)
-    header = books.cut(cut_draft(books.outlines, to_step=outline.step, poison=outline.trained, causes=causes))
+    header = books.go_back(cut_draft(books.outlines, to_step=outline.step, poison=outline.trained, causes=causes))
     attempts.clear(outline.sequence)
     return header
 

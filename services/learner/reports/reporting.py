@@ -78,7 +78,7 @@ class Reporter:
             if not Path(known.path).exists():
                 self._checkpoints.remove(self._spec.job_id, known.step)
 
-    def cut(self, header: Header) -> None:
+    def went_back(self, header: Header) -> None:
         """Training went back."""
         if header.kind == "skip":
             text = (

@@ -45,7 +45,7 @@ def test_a_pause_that_was_cut_off_is_asked_for_again(
     def killed(*about: Any) -> None:
         raise KeyboardInterrupt("killed")
 
-    monkeypatch.setattr(learner._guarding, "pause", killed)
+    monkeypatch.setattr(learner.parts.guarding, "pause", killed)
     with pytest.raises(KeyboardInterrupt):
         learner.run()
     assert Jobs(client).get(spec.job_id).status is Status.RUNNING
@@ -64,13 +64,13 @@ def test_a_pause_that_took_place_is_not_asked_for_again(
     enter(client, spec, Status.QUEUED, Status.RUNNING)
     drifts[1] = 1.0
     learner = open_learner(spec, client, layout)
-    pause = learner._guarding.pause
+    pause = learner.parts.guarding.pause
 
     def killed_after() -> None:
         pause()
         raise KeyboardInterrupt("killed")
 
-    monkeypatch.setattr(learner._guarding, "pause", killed_after)
+    monkeypatch.setattr(learner.parts.guarding, "pause", killed_after)
     with pytest.raises(KeyboardInterrupt):
         learner.run()
     enter(client, spec, Status.PAUSED, Status.QUEUED, Status.RUNNING)

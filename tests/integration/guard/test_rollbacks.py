@@ -50,7 +50,7 @@ def test_a_damaged_checkpoint_is_no_refuge(
     drifts.update({1: 0.45, 2: 1.0})
     learner = open_learner(spec, client, layout)
     heal_after_rollback(learner, drifts)
-    obey = learner._obey
+    obey = learner.obey
 
     def damage_first(action: GuardAction | None) -> None:
         if action == "rollback":
@@ -58,7 +58,7 @@ def test_a_damaged_checkpoint_is_no_refuge(
             file.write_bytes(file.read_bytes() + b"?")
         obey(action)
 
-    monkeypatch.setattr(learner, "_obey", damage_first)
+    monkeypatch.setattr(learner, "obey", damage_first)
     assert learner.run() == "finished"
     [rolled] = [one for one in Journal(layout.job(spec.job_id).journal).headers() if one.kind == "rollback"]
     assert rolled.step == 0, "the one before"
@@ -100,7 +100,7 @@ def test_a_rollback_that_was_cut_off_happens_after_the_restart(
     def killed(*about: Any, **more: Any) -> None:
         raise KeyboardInterrupt("killed")
 
-    monkeypatch.setattr(learner, "rollback", killed)
+    monkeypatch.setattr(learner.returning, "roll_back", killed)
     with pytest.raises(KeyboardInterrupt):
         learner.run()
     again = open_learner(spec, client, layout)
@@ -118,16 +118,16 @@ def test_without_a_kept_healthy_checkpoint_the_job_is_paused(
     enter(client, spec, Status.QUEUED, Status.RUNNING)
     drifts.update(dict.fromkeys(range(STEPS), 1.0))
     learner = open_learner(spec, client, layout)
-    obey = learner._obey
+    obey = learner.obey
 
     def forgets(action: Any) -> None:
-        learner._writer.wait()
+        learner.parts.writer.wait()
         for path in checkpoint.stored(layout.job(spec.job_id).checkpoints):
             if checkpoint.step_of(path) == 0:
                 path.rename(Path(f"{path}.gone"))
         obey(action)
 
-    learner._obey = forgets  # type: ignore[method-assign]
+    learner.obey = forgets  # type: ignore[method-assign]
     assert learner.run() == "drained"
     assert Jobs(client).get(spec.job_id).status is Status.PAUSING
     assert kinds(layout, spec) == ["step", "step"], "one to find no checkpoint, one to pause"

@@ -69,14 +69,14 @@ def test_a_learner_that_starts_again_goes_on_as_the_one_before(
     open_learner(calm, client, layout).run()
     fill(client, hit, groups)
     first = open_learner(hit, client, layout)
-    look = first._guarding.look
+    look = first.parts.guarding.look
 
     def stops(step: int, figures: Any) -> Any:
         if step + 1 == stop:
             first.pulse.stop()
         return look(step, figures)
 
-    first._guarding.look = stops  # type: ignore[method-assign]
+    first.parts.guarding.look = stops  # type: ignore[method-assign]
     assert first.run() == "drained"
     assert open_learner(hit, client, layout).run() == "finished"
     assert settings(layout, hit) == settings(layout, calm)
@@ -95,7 +95,7 @@ def test_a_killed_learner_recalls_what_the_guard_knew(
     def dies(*about: Any, **more: Any) -> None:
         raise KeyboardInterrupt("killed")
 
-    monkeypatch.setattr(learner, "_obey", lambda action: dies() if learner.step == 2 else None)
+    monkeypatch.setattr(learner, "obey", lambda action: dies() if learner.step == 2 else None)
     with pytest.raises(KeyboardInterrupt):
         learner.run()
     assert open_learner(spec, client, layout).run() == "finished"

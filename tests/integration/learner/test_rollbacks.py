@@ -39,15 +39,15 @@ class Rollback:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, *, at: int, to: int) -> None:
         self.after: str | None = None
-        one_step = Learner._one_step
+        one_step = Learner.one_step
 
         def patched(learner: Learner) -> None:
             if learner.step == at and not self.after:
-                learner.rollback(to)
-                self.after = learner._backend.weights_sha256()
+                learner.returning.roll_back(to)
+                self.after = learner.parts.backend.weights_sha256()
             one_step(learner)
 
-        monkeypatch.setattr(Learner, "_one_step", patched)
+        monkeypatch.setattr(Learner, "one_step", patched)
 
 
 def test_a_rollback_gives_the_checkpoint_back_and_the_ledger_adds_up(

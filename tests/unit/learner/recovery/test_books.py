@@ -62,7 +62,7 @@ def left(client: Client) -> list[int]:
 
 
 def test_a_batch_is_committed_and_then_finished(client: Client, books: Books, journal: Journal) -> None:
-    header = books.settle(batch(client, 2, 0, stale=[1]), 0, 3, SETTINGS)
+    header = books.commit(batch(client, 2, 0, stale=[1]), 0, 3, SETTINGS)
     record = journal.read(0)
     assert record.header == header and record.payloads == [b"group 2", b"group 0"]
     assert (header.kind, header.step, header.trained, header.dropped) == ("step", 0, [2, 0], {"stale": [1]})
@@ -76,7 +76,7 @@ def test_a_batch_is_committed_and_then_finished(client: Client, books: Books, jo
 
 
 def test_drops_alone_are_a_record_without_a_step(client: Client, books: Books) -> None:
-    header = books.settle(batch(client, stale=[1]), 0, 0, SETTINGS)
+    header = books.commit(batch(client, stale=[1]), 0, 0, SETTINGS)
     assert (header.kind, header.trained, header.settings) == ("drop", [], {}), "nothing is trained with them"
     assert Progress(client).read(JOB).next_step == 0 == books.next_step
     assert left(client) == [0, 2, 3]
@@ -87,7 +87,7 @@ def test_a_learner_that_is_replaced_before_its_commit_commits_nothing(
 ) -> None:
     Journal(journal.folder).claim_epoch()
     with pytest.raises(Fenced):
-        books.settle(batch(client, 0), 0, 0, SETTINGS)
+        books.commit(batch(client, 0), 0, 0, SETTINGS)
     assert list(Journal(journal.folder).headers()) == [] and left(client) == [0, 1, 2, 3]
 
 
@@ -104,7 +104,7 @@ def test_a_learner_that_is_replaced_after_its_commit_tells_redis_nothing(
 
     monkeypatch.setattr(journal, "commit", then_another_claims)
     with pytest.raises(Fenced):
-        books.settle(batch(client, 0), 0, 0, SETTINGS)
+        books.commit(batch(client, 0), 0, 0, SETTINGS)
     assert left(client) == [0, 1, 2, 3] and Ledger(client).snapshot(JOB).trained == 0
 
 
@@ -117,8 +117,8 @@ def test_a_learner_that_is_replaced_asserts_nothing(client: Client, books: Books
 
 
 def test_what_redis_forgot_is_told_from_the_journal(client: Client, books: Books, journal: Journal) -> None:
-    books.settle(batch(client, 0, 1), 0, 2, SETTINGS)
-    books.settle(batch(client, 2, stale=[3]), 1, 3, SETTINGS)
+    books.commit(batch(client, 0, 1), 0, 2, SETTINGS)
+    books.commit(batch(client, 2, stale=[3]), 1, 3, SETTINGS)
     client.flushall()
     again = Books(job_spec(JOB), client, Journal(journal.folder))
     again.journal.claim_epoch()
@@ -133,14 +133,14 @@ def test_what_redis_forgot_is_told_from_the_journal(client: Client, books: Books
 def test_a_cursor_that_redis_lost_never_falls_behind_what_is_settled(client: Client, books: Books) -> None:
     found = batch(client, 3, stale=[2])
     client.set(keys.cursor(JOB), 1)
-    assert books.settle(found, 0, 0, SETTINGS).cursor == 4
+    assert books.commit(found, 0, 0, SETTINGS).cursor == 4
     client.set(keys.cursor(JOB), 9)
-    assert books.settle(batch(client, 0), 1, 0, SETTINGS).cursor == 9
+    assert books.commit(batch(client, 0), 1, 0, SETTINGS).cursor == 9
 
 
 def test_a_journal_that_lost_records_is_never_a_fresh_start(client: Client, books: Books, journal: Journal) -> None:
-    books.settle(batch(client, 0), 0, 0, SETTINGS)
-    books.settle(batch(client, 1), 1, 0, SETTINGS)
+    books.commit(batch(client, 0), 0, 0, SETTINGS)
+    books.commit(batch(client, 1), 1, 0, SETTINGS)
     Books(job_spec(JOB), client, Journal(journal.folder)).read()
     (journal.folder / "00000001.rec").unlink()
     with pytest.raises(JournalDamaged, match="Redis knows of 0 records and 2 steps, the journal holds 1 and 1"):
@@ -153,9 +153,9 @@ def test_a_journal_that_lost_records_is_never_a_fresh_start(client: Client, book
 
 
 def test_a_rollback_is_not_taken_for_lost_steps(client: Client, books: Books, journal: Journal) -> None:
-    books.settle(batch(client, 0), 0, 0, SETTINGS)
-    books.settle(batch(client, 1), 1, 0, SETTINGS)
-    cut = books.cut(Draft(kind="rollback", step=0, cursor=4, dropped={"rolled_back": [0, 1]}))
+    books.commit(batch(client, 0), 0, 0, SETTINGS)
+    books.commit(batch(client, 1), 1, 0, SETTINGS)
+    cut = books.go_back(Draft(kind="rollback", step=0, cursor=4, dropped={"rolled_back": [0, 1]}))
     assert (cut.sequence, books.next_step) == (2, 0)
     again = Books(job_spec(JOB), client, Journal(journal.folder))
     again.read()

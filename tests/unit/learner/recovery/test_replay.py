@@ -2,29 +2,49 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
 
+from services.disk.layout import JobFolder, Layout
 from services.job.spec import JobSpec
+from services.learner.loop import Learner
 from services.learner.recovery.replay import CannotReplay, Replay, replay
 from services.store.client import Client
-from tests.support.numbered import JOB, Job, Number
+from tests.support.fake_backend import FakeBackend
+from tests.unit.learner.conftest import JOB, Fill, spec_of
+
+
+@dataclass(frozen=True)
+class Job:
+    """One that has finished, of four steps."""
+
+    layout: Layout
+    spec: JobSpec
+
+    @property
+    def folder(self) -> JobFolder:
+        return self.layout.job(JOB)
+
+
+def finished(client: Client, layout: Layout, fill: Fill, **learner: Any) -> Job:
+    spec = spec_of(**learner)
+    fill(spec, range(8))
+    assert Learner(spec, client, layout, FakeBackend()).run() == "finished"
+    return Job(layout, spec)
 
 
 @pytest.fixture
-def job(client: Client, tmp_path: Path) -> Job:
-    """A job of four steps that has finished, with checkpoints of 2 and 4."""
-    made = Job(client, tmp_path, learner={"keep_checkpoints": 9})
-    assert made.learner().run() == "finished"
-    return made
+def job(client: Client, layout: Layout, fill: Fill) -> Job:
+    """With checkpoints of 2 and 4."""
+    return finished(client, layout, fill, keep_checkpoints=9)
 
 
-def again(job: Job, step: int, model: Number | None = None, **options: Any) -> Replay:
-    def opened(spec: JobSpec, layout: object) -> Any:
+def again(job: Job, step: int, model: FakeBackend | None = None, **options: Any) -> Replay:
+    def opened(spec: JobSpec, layout: object) -> FakeBackend:
         assert spec == job.spec
-        return model or Number()
+        return model or FakeBackend()
 
     return replay(job.layout, JOB, step, opened, **options)
 
@@ -39,11 +59,11 @@ def test_every_step_gives_the_same_bits_from_the_newest_checkpoint_below_it(job:
 
 
 def test_what_differs_is_named(job: Job) -> None:
-    other = Number()
-    other.weight = "another base"
+    other = FakeBackend()
+    other.weights = 3.0  # another base model
     found = again(job, 1, other)
     assert not found.equal
-    assert [row.name for row in found.rows if not row.equal] == ["weights_sha256"]
+    assert {"loss", "weights_sha256"} <= {row.name for row in found.rows if not row.equal}
 
 
 def test_where_there_is_nothing_to_compare_nothing_is_proven(job: Job) -> None:
@@ -65,8 +85,7 @@ def test_what_is_needed_and_not_there_is_said(job: Job) -> None:
         again(job, 0)
 
 
-def test_steps_whose_groups_were_pruned_are_refused(client: Client, tmp_path: Path) -> None:
-    job = Job(client, tmp_path, learner={"keep_checkpoints": 1})
-    job.learner().run()
+def test_steps_whose_groups_were_pruned_are_refused(client: Client, layout: Layout, fill: Fill) -> None:
+    job = finished(client, layout, fill, keep_checkpoints=1)
     with pytest.raises(CannotReplay, match=r"pruned; steps from 4 on can be replayed"):
         again(job, 2)

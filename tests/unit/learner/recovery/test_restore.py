@@ -32,7 +32,7 @@ class Job:
         """Commit a step; answers its sequence."""
         draft = Draft(kind="step", step=step, cursor=self.numbers + 1, groups=[(self.numbers, b"group")])
         self.numbers += 1
-        return self.books.cut(draft).sequence
+        return self.books.go_back(draft).sequence
 
     def kill(self, sequence: int, times: int, cause: str = "") -> None:
         for attempt in range(1, times + 1):
@@ -97,7 +97,7 @@ def test_a_rollback_names_what_it_undoes_and_the_newest_version(job: Job) -> Non
     draft = cut_draft(job.books.outlines, to_step=1, settings={"guard": 1}, policy_version=9)
     assert (draft.kind, draft.step, draft.cursor, draft.policy_version) == ("rollback", 1, 4, 9)
     assert draft.dropped == {"poison": (), "rolled_back": [1, 2, 3]} and draft.settings == {"guard": 1}
-    job.books.cut(Draft(kind="drop", step=4, cursor=4, policy_version=12))
+    job.books.go_back(Draft(kind="drop", step=4, cursor=4, policy_version=12))
     assert cut_draft(job.books.outlines, to_step=1, policy_version=9).policy_version == 12
     assert cut_draft(job.books.outlines, to_step=1).policy_version == 12
 
@@ -107,7 +107,7 @@ def test_a_checkpoint_counts_until_a_cut_goes_back_behind_it(job: Job) -> None:
         return Stored(Path("x"), TrainingState(next_step=step), sequence, {})
 
     assert counts_in(job.books.outlines)(checkpoint(3, 2))
-    job.books.cut(cut_draft(job.books.outlines, to_step=2))
+    job.books.go_back(cut_draft(job.books.outlines, to_step=2))
     counts = counts_in(job.books.outlines)
     assert not counts(checkpoint(3, 2)) and counts(checkpoint(2, 1))
     job.train(2)
