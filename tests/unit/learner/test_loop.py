@@ -280,6 +280,25 @@ def test_the_guard_goes_back_to_the_newest_healthy_checkpoint(client: Client, la
     assert "load step 2" in backend.calls
 
 
+def test_an_alarm_before_the_first_checkpoint_goes_back_to_the_base_model(
+    client: Client, layout: Layout, fill: Fill
+) -> None:
+    spec, backend = guarded("rollback"), FakeBackend()
+    backend.kl_k3 = {0: 0.5}
+    fill(spec, range(10))
+    learner = Learner(spec, client, layout, backend)
+    roll_back = learner.returning.roll_back
+
+    def heals(to_step: int, *about: Any) -> None:
+        backend.kl_k3.clear()
+        roll_back(to_step, *about)
+
+    learner.returning.roll_back = heals  # type: ignore[method-assign]
+    assert learner.run() == "finished"
+    assert kinds(layout) == ["step", "rollback", "step", "step", "step", "step"]
+    assert "load step 0" in backend.calls
+
+
 def test_the_guards_pause_ends_the_learner_after_the_step(client: Client, layout: Layout, fill: Fill) -> None:
     spec, backend = guarded("pause"), FakeBackend()
     backend.kl_k3 = {1: 0.5}
