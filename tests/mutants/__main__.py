@@ -63,7 +63,7 @@ def _trials(benches: list[Bench], points: list[Point], seconds: dict[Point, floa
     for trial, verdict, _ in outcomes(benches, trials):
         assert trial.point is not None
         verdicts[trial.point] = verdict
-        word = "noticed " if verdict.noticed else "SURVIVED"
+        word = "SURVIVED" if not verdict.noticed else "noticed " if verdict.code is not None else "timed out"
         print(f"[{len(verdicts):3}/{len(points)}] {word} {verdict.seconds:5.1f} s  {trial.point.key}", flush=True)
     return verdicts
 
