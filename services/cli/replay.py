@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 import typer
@@ -9,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from services.disk.layout import Layout, UnknownModel
+from services.observability import logs
 
 SHA256_DIGITS = 64
 
@@ -18,6 +20,8 @@ def run(data: Path, job_id: str, step: int, from_checkpoint: int | None) -> None
     from services.learner.errors import FATAL
     from services.learner.model.local import open_backend
     from services.learner.recovery.replay import CannotReplay, replay
+
+    logs.configure("replay", level=logging.WARNING)  # a person reads this terminal
 
     try:
         found = replay(Layout(data.resolve()), job_id, step, open_backend, from_checkpoint=from_checkpoint)

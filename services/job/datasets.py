@@ -66,11 +66,6 @@ def iter_rows(path: Path, file_id: str, *, grader: Grader | None = None, param: 
         raise DatasetError(file_id, None, "the file has no rows", param)
 
 
-def validate_rows(path: Path, file_id: str, *, grader: Grader | None = None, param: str = "training_file") -> int:
-    """Check a whole file and count its rows. Raises DatasetError."""
-    return sum(1 for _ in iter_rows(path, file_id, grader=grader, param=param))
-
-
 def count_rows(path: Path) -> int:
     """How many lines a file has, without looking inside them."""
     with open(path, "rb") as file:

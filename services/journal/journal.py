@@ -26,7 +26,6 @@ from typing import Any
 from services.disk.files import age_seconds, claim, durable, fsync, link_exclusively, make_folder
 from services.faults import fault
 from services.journal.errors import JournalDamaged, SequenceTaken
-from services.journal.lineage import Audit, audit_headers
 from services.journal.record import Header, Kind, Record, pack, payload_hash, read_head, read_header, read_record
 from services.trajectories.outcomes import Fenced
 
@@ -180,8 +179,3 @@ class Journal:
             for path in self.folder.glob(pattern):
                 if age_seconds(path) > LEFTOVER_SECONDS:
                     path.unlink(missing_ok=True)
-
-
-def audit(folder: Path) -> Audit:
-    """Read all headers of a journal and nothing else. Raises JournalDamaged."""
-    return audit_headers(list(Journal(folder).headers()))

@@ -10,8 +10,8 @@ import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
 
-def configure(process: str, output: TextIO | None = None) -> None:
-    """Set up structlog for this process; every line carries its name."""
+def configure(process: str, output: TextIO | None = None, level: int = logging.INFO) -> None:
+    """Set up structlog for this process; every line carries its name, and those below `level` are left out."""
     structlog.configure(
         processors=[
             _named(process),
@@ -20,7 +20,7 @@ def configure(process: str, output: TextIO | None = None) -> None:
             structlog.processors.format_exc_info,
             structlog.processors.JSONRenderer(),
         ],
-        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
+        wrapper_class=structlog.make_filtering_bound_logger(level),
         logger_factory=structlog.PrintLoggerFactory(output or sys.stderr),
         cache_logger_on_first_use=True,
     )

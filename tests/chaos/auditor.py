@@ -16,8 +16,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from services.journal.journal import audit
 from services.trajectories.codec import decode_group
+from tests.support.audit import audit
 
 MAGIC = b"SSPOJ2\n\0"
 HASH_BYTES = 32

@@ -22,7 +22,7 @@ from services.disk.files import whole_lines
 from services.disk.layout import Layout
 from services.job.spec import JobSpec
 from services.journal.errors import JournalDamaged
-from services.journal.journal import Journal, audit
+from services.journal.journal import Journal
 from services.learner.errors import WrongFolder
 from services.learner.loop import Learner
 from services.learner.opening import open_learner
@@ -31,6 +31,7 @@ from services.store import keys
 from services.store.client import Client, connect
 from services.trajectories.ledger import Ledger
 from testbed.redis_server import RedisServer
+from tests.support.audit import audit
 from tests.support.learning import assert_ledger, exported, fill, layout_with_model, same_bits
 from tests.support.tiny import job_spec
 

@@ -133,6 +133,9 @@ def _load(folder: Path, *, flash_attention: bool) -> Any:
     """
     from transformers import AutoModelForCausalLM
     from transformers.utils import is_flash_attn_2_available
+    from transformers.utils.logging import disable_progress_bar
+
+    disable_progress_bar()  # on a terminal or in a log it is noise
 
     if flash_attention and is_flash_attn_2_available():
         try:

@@ -9,13 +9,14 @@ import pytest
 
 from services.disk.layout import Layout
 from services.job.guard import GuardAction
-from services.journal.journal import Journal, audit
+from services.journal.journal import Journal
 from services.learner.opening import open_learner
 from services.learner.recovery import checkpoint
 from services.store.client import Client
 from services.store.job.jobs import Jobs
 from services.store.job.transitions import Status
 from services.trajectories.ledger import Ledger
+from tests.support.audit import audit
 from tests.support.guarding import STEPS, enter, guarded, heal_after_rollback, kinds, settings, warnings
 from tests.support.learning import fill, put, renamed
 

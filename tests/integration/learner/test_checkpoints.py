@@ -11,13 +11,13 @@ import pytest
 
 from services.disk.layout import Layout
 from services.journal.errors import JournalDamaged
-from services.journal.journal import audit
 from services.learner.errors import DiskFull
 from services.learner.opening import open_learner
 from services.learner.recovery import checkpoint
 from services.learner.recovery.retention import Retention
 from services.store.client import Client
 from services.store.job.steps import Checkpoints, Steps
+from tests.support.audit import audit
 from tests.support.learning import (
     assert_ledger,
     exported,

@@ -16,13 +16,14 @@ import pytest
 from services.disk.layout import Layout
 from services.job.spec import JobSpec
 from services.journal.errors import SequenceTaken
-from services.journal.journal import Journal, audit
+from services.journal.journal import Journal
 from services.learner.opening import open_learner
 from services.store import keys
 from services.store.client import Client, connect
 from services.trajectories.outcomes import Fenced
 from services.trajectories.progress import Progress
 from services.weights.file_store import versions
+from tests.support.audit import audit
 from tests.support.learning import assert_ledger, fill
 from tests.support.tiny import job_spec
 from tests.support.waiting import wait_until

@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 
 from services.job.spec import JobSpec
-from services.journal.journal import audit
 from services.learner.opening import open_learner
 from services.store.client import Client
 from tests.chaos.plan import Victim
 from tests.chaos.points import FOLDER, Points
+from tests.support.audit import audit
 from tests.support.learning import assert_ledger, exported, fill, layout_with_model, same_bits, sample_groups
 from tests.support.tiny import job_spec
 

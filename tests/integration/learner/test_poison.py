@@ -9,7 +9,6 @@ import torch
 
 from services.controller.issuing.capacity import capacity
 from services.disk.layout import Layout
-from services.journal.journal import audit
 from services.learner.errors import AttemptFailed, TooManySkips
 from services.learner.model.trainer import Trainer
 from services.learner.opening import open_learner
@@ -18,6 +17,7 @@ from services.records.step import StepFigures
 from services.store.client import Client
 from services.store.job.events import Events
 from services.trajectories.ledger import Ledger
+from tests.support.audit import audit
 from tests.support.learning import (
     assert_ledger,
     fill,

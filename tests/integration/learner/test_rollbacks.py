@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from services.disk.layout import Layout
-from services.journal.journal import Journal, audit
+from services.journal.journal import Journal
 from services.learner.errors import NoSuchCheckpoint
 from services.learner.loop import Learner
 from services.learner.model import snapshot as tensors_of
@@ -22,6 +22,7 @@ from services.store.job.steps import Steps
 from services.trajectories.progress import Progress
 from services.trajectories.tallies import Tallies
 from services.weights.file_store import read_manifest
+from tests.support.audit import audit
 from tests.support.learning import (
     assert_ledger,
     exported,

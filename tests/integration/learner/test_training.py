@@ -12,7 +12,6 @@ import torch
 
 from services.disk.files import whole_lines
 from services.disk.layout import Layout
-from services.journal.journal import audit
 from services.learner.errors import BatchTimeout, TrainingDiverged
 from services.learner.model.trainer import Trainer
 from services.learner.opening import open_learner
@@ -23,6 +22,7 @@ from services.store.job.steps import Checkpoints, Steps
 from services.trajectories import streams
 from services.trajectories.ledger import Ledger
 from services.trajectories.progress import Progress
+from tests.support.audit import audit
 from tests.support.counted import Counted
 from tests.support.learning import exported, fill, put, run_until_it_waits, same_bits
 from tests.support.tiny import create_job, job_spec

@@ -9,7 +9,7 @@ from typing import Any
 import psutil
 import pytest
 
-from services.journal.journal import audit
+from tests.support.audit import audit
 from tests.support.service import RunningService, kill
 from tests.support.waiting import wait_until
 

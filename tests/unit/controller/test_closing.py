@@ -8,7 +8,7 @@ import pytest
 
 from services.controller.closing import close_job
 from services.disk.layout import Layout
-from services.journal.journal import Draft, Journal, audit
+from services.journal.journal import Draft, Journal
 from services.store import keys
 from services.store.client import Client
 from services.trajectories import streams
@@ -17,6 +17,7 @@ from services.trajectories.ledger import Ledger
 from services.trajectories.outcomes import Fenced
 from services.trajectories.progress import Progress
 from services.trajectories.stream_stats import stream_stats
+from tests.support.audit import audit
 
 JOB = "ftjob-1"
 

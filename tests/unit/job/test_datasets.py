@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from services.job.datasets import MAX_LINE_BYTES, DatasetError, count_rows, iter_rows, validate_rows
+from services.job.datasets import MAX_LINE_BYTES, DatasetError, count_rows, iter_rows
 from services.job.graders import parse_grader
 
 GOOD = {"messages": [{"role": "user", "content": "2+2?"}], "answer": "4"}
@@ -48,9 +48,9 @@ def test_line_ends_and_blank_lines_at_the_end_do_not_matter(tmp_path: Path) -> N
     row = json.dumps(GOOD).encode()
     path = tmp_path / "data.jsonl"
     path.write_bytes(row + b"\r\n" + row + b"\n\n  \n")
-    assert validate_rows(path, "file-1") == count_rows(path) == 2
+    assert len(list(iter_rows(path, "file-1"))) == count_rows(path) == 2
     path.write_bytes(row + b"\n" + row)
-    assert validate_rows(path, "file-1") == count_rows(path) == 2
+    assert len(list(iter_rows(path, "file-1"))) == count_rows(path) == 2
 
 
 USER = {"role": "user", "content": "x"}
@@ -84,7 +84,7 @@ BAD_LINES = {
 def test_a_bad_line_is_named(tmp_path: Path, line: Any, message: str) -> None:
     path = write(tmp_path, GOOD, line, GOOD)
     with pytest.raises(DatasetError) as refused:
-        validate_rows(path, "file-7", grader=GRADER, param="validation_file")
+        list(iter_rows(path, "file-7", grader=GRADER, param="validation_file"))
     error = refused.value
     assert (error.file_id, error.line, error.param) == ("file-7", 2, "validation_file")
     assert message in error.message
@@ -96,10 +96,10 @@ def test_a_file_without_rows_is_refused(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "data.jsonl"
     path.write_bytes(content)
     with pytest.raises(DatasetError, match="no rows") as refused:
-        validate_rows(path, "file-1")
+        list(iter_rows(path, "file-1"))
     assert refused.value.line is None
     assert count_rows(path) == 0
 
 
 def test_without_a_grader_items_may_hold_anything(tmp_path: Path) -> None:
-    assert validate_rows(write(tmp_path, {"messages": [USER], "x": [1, {"y": None}]}), "file-1") == 1
+    assert len(list(iter_rows(write(tmp_path, {"messages": [USER], "x": [1, {"y": None}]}), "file-1"))) == 1

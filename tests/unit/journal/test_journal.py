@@ -10,10 +10,11 @@ from pathlib import Path
 import pytest
 
 from services.journal.errors import JournalDamaged, SequenceTaken
-from services.journal.journal import Draft, Journal, audit
+from services.journal.journal import Draft, Journal
 from services.journal.lineage import finished_numbers
 from services.journal.record import read_head
 from services.trajectories.outcomes import Fenced
+from tests.support.audit import audit
 from tests.support.interruption import interrupted_after
 
 

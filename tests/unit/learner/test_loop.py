@@ -13,7 +13,6 @@ from services.disk.layout import Layout
 from services.job.guard import GuardSpec, Limit
 from services.job.spec import EvaluationSpec, JobSpec
 from services.journal.journal import Journal
-from services.journal.lineage import audit_headers
 from services.learner.batches import batch_wait
 from services.learner.errors import BatchTimeout, JournalDamaged, NoSuchCheckpoint
 from services.learner.loop import Learner
@@ -27,6 +26,7 @@ from services.store.job.transitions import Status
 from services.trajectories.ledger import Ledger
 from services.trajectories.outcomes import Fenced
 from services.trajectories.progress import Progress
+from tests.support.audit import audit_headers
 from tests.support.fake_backend import FakeBackend
 from tests.unit.learner.conftest import JOB, Fill, spec_of
 

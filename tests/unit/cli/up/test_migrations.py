@@ -19,8 +19,9 @@ from services.disk.folder_version import SCHEMA_VERSION, FolderRefused, read, re
 from services.disk.layout import Layout
 from services.job.spec import JobSpec
 from services.journal.errors import JournalDamaged
-from services.journal.journal import Journal, audit
+from services.journal.journal import Journal
 from services.store.client import Client
+from tests.support.audit import audit
 from tests.support.interruption import interrupted_after
 from tests.support.tiny import create_job, job_spec
 
