@@ -8,15 +8,9 @@ from typing import Any
 import pytest
 
 from services.journal.errors import JournalDamaged
-from services.journal.lineage import (
-    audit_headers,
-    finished_numbers,
-    skips_in_a_row,
-    still_counts,
-    surviving,
-    undone_versions,
-)
+from services.journal.lineage import finished_numbers, skips_in_a_row, still_counts, surviving, undone_versions
 from services.journal.record import Outline
+from tests.support.audit import audit_headers
 
 
 def headers(*kinds: tuple[str, int, Any]) -> list[Outline]:
