@@ -1,8 +1,8 @@
 """Named points at which a test may kill or stop the process that passes them; nothing happens anywhere else.
 
-The environment variable `SSPO_FAULTS` names a folder; without it, and only tests set it, a point costs one look at a
-module variable. A point is armed by a file of its name in that folder, JSON: `action` ("kill" or "stop"), `after` (how
-many passes it lets go by), `process` (what the command line has to contain; "" for any), `id`.
+The environment variable `SSPO_FAULTS` names a folder. Only tests set it; without it a point costs one look at a module
+variable. A point is armed by a file of its name in that folder, JSON: `action` ("kill" or "stop"), `after` (the number
+of passes to let go by), `process` (a text that the command line must contain; "" for any), `id`.
 
 Invariants: an armed point is taken by exactly one process, which renames its file; a hit is on disk, under
 `hits/NAME.ID`, before the process acts on it.

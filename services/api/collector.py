@@ -1,4 +1,4 @@
-"""Job-level figures for Prometheus, read from Redis when it asks.
+"""Job-level figures for Prometheus, read from Redis when Prometheus asks.
 
 Invariant: every sample's name, labels and kind come from `services.observability.metrics`. Jobs that ended long ago
 have no series. When Redis does not answer, the scrape says so instead of showing old figures.

@@ -1,7 +1,8 @@
-"""One error model: whatever goes wrong leaves as `{"error": {"message", "type", "param", "code"}}`.
+"""One form for every error: `{"error": {"message", "type", "param", "code"}}`.
 
-Routes raise `ApiError` or let the store's own exceptions through; the table below turns those into answers. What a
-repeat can't change carries `x-should-retry: false`, because the OpenAI SDK sends 409 and 5xx three times otherwise.
+Routes raise `ApiError` or let the store's own exceptions through; the table below turns store exceptions into answers.
+The OpenAI SDK repeats a request after 409 and 5xx, so an error that a repeat can't change carries `x-should-retry:
+false`.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """`sspo backup`: a copy of a data folder that a service can start from, also while one runs on the folder.
 
-Order matters. Redis comes first: a copy of it that is older than the journal is told what it missed, while one that
-knows of records that the journal's copy lacks would be refused. Checkpoints come before journals, since a journal has
-to reach beyond every checkpoint. Weights are not copied: learners publish them anew.
+Order matters. Redis comes first. If its copy is older than the journal's, the next learner tells Redis what it missed.
+If it is newer, it knows of records that the copied journal lacks, and the learner refuses to start. Checkpoints come
+before journals, since a journal has to reach beyond every checkpoint. Weights are not copied: learners publish them
+anew.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""The end of a job: what is left is written down as `job_end`, and its streams are removed.
+"""The end of a job: groups that are left are dropped as `job_end` in the journal, and the streams are removed.
 
-Runs after all actors of the job are gone, so that this is the journal's only writer. Repeating it changes nothing.
+It runs after all actors of the job are gone, so it is the only writer of the journal. A repeat changes nothing.
 """
 
 from __future__ import annotations

@@ -127,7 +127,7 @@ def claim(path: Path, content: bytes) -> None:
 
 
 def remove_folder(folder: Path) -> None:
-    """Remove a folder: its name goes first and durably, so that half of it is never taken for the whole."""
+    """Remove a folder. Its name goes first and durably, so nobody takes half a folder for the whole."""
     trash = folder.with_name(f".trash-{folder.name}")
     shutil.rmtree(trash, ignore_errors=True)
     move(folder, trash)

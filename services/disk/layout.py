@@ -76,7 +76,7 @@ class JobFolder:
 
     @property
     def spec(self) -> Path:
-        """The job as its learner took it, for whoever reads the journal without Redis."""
+        """The job as its learner took it, for readers of the journal who have no Redis."""
         return self.root / "spec.json"
 
 
@@ -121,7 +121,7 @@ class Layout:
 
     @property
     def state(self) -> Path:
-        """What `sspo up` recorded of its children: pids, command lines, URLs."""
+        """The record that `sspo up` keeps of its children: pids, command lines, URLs."""
         return self.root / "up.json"
 
     @property

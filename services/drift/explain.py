@@ -1,7 +1,7 @@
 """What the figures of a job mean now, in words: rules over the newest steps, with thresholds from `thresholds`.
 
-Every rule is a plain function that answers a finding or None; none of them does I/O. Those on engines
-are in `explain_engine`, on drift in `explain_drift`, on task and queues in `explain_flow`.
+Every rule is a plain function that answers a finding or None, without I/O. Rules on engines are in `explain_engine`, on
+drift in `explain_drift`, on task and queues in `explain_flow`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,5 @@
-"""Rules on how far the policy has moved away from its samples: too large steps, late weights, long queues."""
+"""Rules on how far the policy has moved away from its samples: steps that are too large, weights that come late, queues
+that are too long."""
 
 from __future__ import annotations
 

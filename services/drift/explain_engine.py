@@ -1,7 +1,8 @@
-"""Rules on engines: what differs under the very weights that sampled.
+"""Rules on engines: differences between engine and learner under the same weights.
 
-Two things tell what is wrong with an engine: whether ratios lie on both sides of 1, and whether sampled tokens are as
-surprising as the policy's entropy says, which holds for whoever samples from the policy, whatever log-probs he returns.
+Two questions tell what is wrong with an engine. Do ratios lie on both sides of 1? Are sampled tokens as surprising as
+the policy's entropy says? The second must hold for every engine that samples from the policy, whatever log-probs it
+returns.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What an explanation consists of, and what it is made from besides step records. Plain data."""
+"""The findings of an explanation, and the inputs it has besides step records. Plain data."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ Rule = Callable[[JobSpec, Sequence[StepRecord], Surroundings], Finding | None]
 
 
 def mean(values: Sequence[float | None]) -> float | None:
-    """Of those that are known; None without any."""
+    """Mean of the values that are known; None if none is."""
     known = [value for value in values if value is not None]
     return sum(known) / len(known) if known else None
 

@@ -1,10 +1,10 @@
-"""The drift guard: from a window of figures to what is done about them. Plain functions of plain data.
+"""The drift guard: decides from a window of figures what to do about them. Plain functions of plain data.
 
 An alarm begins when the mean of a figure over the window crosses `enter`, and ends when it is back within `leave`.
 While it lasts the job's list of actions is climbed rung by rung, with `cooldown_steps` between two. When it has been
-over for as long, the guard is back at the bottom: what `throttle` tightened is as the job says again, a lowered
-learning rate stays. Same window, state and spec give the same decision, so that a learner that starts again decides as
-the one before.
+over for `cooldown_steps`, the guard is back at the bottom: the limit that `throttle` tightened returns to the job's
+own, a lowered learning rate stays. The same window, state and spec give the same decision, so a learner that starts
+again decides as its predecessor did.
 """
 
 from __future__ import annotations

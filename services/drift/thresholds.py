@@ -12,9 +12,9 @@ has 1e-4 to 3e-3."""
 PER_STEP_KL_K3 = 0.02
 """k3 that one step of staleness adds, for jobs with one update a step."""
 STALE_STEPS = 4.0
-"""Mean staleness from which it is named as what makes the drift."""
+"""Mean staleness above which an explanation names it as the cause of drift."""
 STALE_KL_K3 = 0.02
-"""And k3 from which it is worth naming: a job may choose its staleness."""
+"""k3 that the step must also exceed: a job may choose its staleness, and without drift it is no problem."""
 LATE_STEPS = 1.0
 """Steps by which sampled weights are behind those published when their groups were issued."""
 
@@ -22,34 +22,34 @@ LATE_STEPS = 1.0
 MISMATCH_NAMED_KL_K3 = 1e-6
 """k3 under the very weights that sampled, below which engine and learner are as good as equal."""
 MISMATCH_SHARE = 0.5
-"""Share of the whole deviation from which it is named as the larger part."""
+"""Share of the whole deviation above which the mismatch is named as the larger part."""
 NOTICED_KL_K3 = 1e-4
 """k3 of a step above which its parts are worth a word."""
 BEHIND_VERSIONS = 2.0
-"""Versions that a worker may serve below the newest,"""
+"""Versions by which a worker may be behind the newest."""
 BEHIND_SECONDS = 5.0
-"""or as many as are published in this time: workers say once a second what they serve, and have to load it first."""
+"""A worker may also be behind by as many versions as are published in this time: it reports once a second, and has to
+load a version first."""
 CANARY_SECONDS = 900.0
-"""How long after an engine failed its canary it is still what is wrong."""
+"""Time after a failed canary for which it is still named as the trouble."""
 SURPRISE_ERRORS = 5.0
 """Standard errors by which sampled tokens may be less or more surprising than the policy's entropy says."""
 SURPRISE_NATS = 0.01
-"""And at least so many nats a token."""
+"""The difference must also be at least so many nats a token."""
 SURPRISE_TOKENS = 1000
-"""On so many tokens: on few of them nothing rare happens, and the standard error looks smaller than it is."""
+"""Tokens that the judgement needs: among few tokens nothing rare happens, and the standard error looks too small."""
 TEMPERATURE_CORRELATION = 0.8
-"""Between log ratio and surprise: a wrong temperature makes the one a line over the other."""
+"""Least correlation of log ratio and surprise: under a wrong temperature one is a line over the other."""
 TEMPERATURE_SLOPE = 0.02
-"""And the line at least so steep: a temperature 2 % off."""
+"""The least slope of that line: a temperature that is 2 % off."""
 ONE_SIDED_RATIO = 1.001
-"""No ratio is above it where log-probs are those of a truncated distribution; float32 and bf16 noise is on both
-sides."""
+"""Largest ratio of an engine that truncates: rounding alone gives ratios on both sides of 1."""
 ONE_SIDED_KL_K1 = 1e-3
-"""And their mean is as far from 0 as this: −log of the kept mass."""
+"""Least k1 of such an engine, whose true value is −log of the kept mass."""
 
 # --- the task, the gate, the queues
 GATE_SATURATED = 0.5
-"""Share of tokens that the gate takes nine tenths of the gradient from."""
+"""Share of tokens that lose nine tenths of their gradient to the gate."""
 FLAT_GROUPS = 0.8
 """Share of groups whose rewards are all equal."""
 WAITING_SHARE = 0.5

@@ -1,8 +1,8 @@
 """Dataset files: JSON lines of `{"messages": [...], "<any field>": ...}`, one prompt a line.
 
-`messages` is the prompt and ends with the user's turn; every other field of the row is the grader's `item`.
-Invariants: row n is line n (0-based) of the file, so that a row's number names a line; whatever is wrong raises
-`DatasetError` with file, line and field, and a row that was yielded needs no further check.
+`messages` is the prompt and ends with the user's turn; every other field of the row is the grader's `item`. Invariants:
+row n is line n (0-based) of the file, so a row's number names a line; any fault raises `DatasetError` with file, line
+and field; a yielded row needs no further check.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Row:
 
 
 class _BadRow(ValueError):
-    """What is wrong with a line; `iter_rows` adds file and line."""
+    """The fault of a line; `iter_rows` adds file and line."""
 
 
 def iter_rows(path: Path, file_id: str, *, grader: Grader | None = None, param: str = "training_file") -> Iterator[Row]:

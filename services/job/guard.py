@@ -1,7 +1,7 @@
-"""What a job says of its guard: limits on figures, and what is done when they are crossed (`x_sspo.guard`).
+"""The guard of a job: limits on figures, and the actions when a figure crosses one (`x_sspo.guard`).
 
-By default the guard only warns: a job is trained with the settings it was given, and it is for its owner to say what
-may be changed without asking.
+By default the guard only warns. A job is trained with the settings it was given; its owner says which of them may
+change unasked.
 """
 
 from __future__ import annotations

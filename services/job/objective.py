@@ -1,7 +1,7 @@
 """`x_sspo.objective` and `learner.corrections`: blocks whose fields are the frozen configs of `sspo_core.config`.
 
-That package is plain standard library, so that the API needs no torch. Names, fields, defaults and bounds are there;
-what this service does differently, and what it can't run, is here.
+That package is plain standard library, so that the API needs no torch. Names, fields, defaults and bounds are there.
+This module has our own defaults and the list of objectives that the service can't run.
 """
 
 from __future__ import annotations

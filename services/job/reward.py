@@ -1,4 +1,4 @@
-"""`x_sspo.reward`: how completions are graded. What is graded, and against what, the grader says (`graders`)."""
+"""`x_sspo.reward`: how completions are graded. The grader says what is graded, and against what (`graders`)."""
 
 from __future__ import annotations
 

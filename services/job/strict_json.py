@@ -1,4 +1,4 @@
-"""JSON as RFC 8259 has it, where Python's own reader takes more."""
+"""JSON as RFC 8259 defines it; Python's own reader accepts more."""
 
 from __future__ import annotations
 

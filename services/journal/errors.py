@@ -1,4 +1,4 @@
-"""What can be wrong with a journal, and who lost the race for a place in it."""
+"""Errors of a journal: it is damaged, or another learner has taken the place."""
 
 from __future__ import annotations
 

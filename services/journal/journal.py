@@ -6,12 +6,12 @@ One file per record, `journal/<sequence>.rec`; `record` says what is in it, `lin
 
 Invariants: a record is complete and fsynced before it gets its name; it gets its name by `link`, which fails if the
 place is taken, and that link is the commit; each header holds the hash of the record before, so that a gap or an
-exchange can't go unseen. Groups are pruned once retained checkpoints stand for them; headers stay for ever, and with
-them everything that has to be asserted to Redis: next step, cursor, what became of every number.
+exchange can't go unseen. Groups are pruned once retained checkpoints stand for them. Headers stay for ever, and they
+hold all that has to be asserted to Redis: next step, cursor, the fate of every number.
 
-Epochs are claimed with exclusive files in the same folder and are dense, so that one look tells whether a newer
-learner was here. Redis refuses an older epoch too, but may have lost the newer one with its tail: the disk has not.
-What is left is the moment between that look and the link, and there the link decides.
+Epochs are claimed with exclusive files in the same folder and are dense, so that one look tells whether a newer learner
+was here. Redis refuses an older epoch too, but may have lost the newer one with its tail; the disk has not. Between
+that look and the link a newer learner may still arrive; then the link decides.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ LEFTOVER_SECONDS = 3600.0
 
 @dataclass(frozen=True)
 class Draft:
-    """What the caller knows of a new record; the journal adds its place in the chain."""
+    """The caller's part of a new record; the journal adds its place in the chain."""
 
     kind: Kind
     step: int

@@ -1,4 +1,4 @@
-"""What the headers of a journal say together: which steps survive, and what became of every group.
+"""Reads the headers of a journal together: which steps survive, and what became of every group.
 
 Pure arithmetic. Training goes forward one step per `step` record. A *cut* (`skip` or `rollback`) goes back to its step:
 the steps from there on are undone, their numbers are dropped by the cut's reasons, and the next `step` record has that

@@ -2,9 +2,8 @@
 
     magic | header length (u32) | header (JSON) | sha256 of all before: the record's hash | group payloads, verbatim
 
-The header holds the hash of the payloads, so that it proves them, and stands without them: a record whose groups are
-no longer needed is cut behind its hash, and the chain of hashes is the same as before. Headers stay for ever: they are
-all that is needed to say what became of every group.
+The header holds the hash of the payloads, so it proves them and also stands without them. Pruning cuts a record behind
+its own hash, and the chain of hashes stays the same. Headers stay for ever: they say what became of every group.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ Kind = Literal["step", "drop", "skip", "rollback", "close"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outline:
-    """What of a record is remembered for the life of a job: all that says what became of every group."""
+    """The part of a record that is remembered for the life of a job: it says what became of every group."""
 
     sequence: int
     """Its place in the journal, from 0."""

@@ -1,4 +1,4 @@
-"""What the learner asks of a model: the seam between the order of things and the arithmetic.
+"""The seam between the order of things and the arithmetic: everything that the learner asks of a model.
 
 Everything above it (loop, training, journal, books, retention, guard) knows no torch. One process with one device is
 `services.learner.model.local`; several ranks, adapters or another device are other implementations.
@@ -56,7 +56,7 @@ class Capture(Protocol):
 
     @property
     def bytes(self) -> int:
-        """What it takes on disk, but for a few kilobytes."""
+        """Size on disk, but for a few kilobytes."""
 
     def write(self, folder: Path) -> dict[str, str]:
         """Write files into an empty folder, synced; answers name → sha256. Raises OSError."""

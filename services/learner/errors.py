@@ -1,7 +1,7 @@
 """Typed ends of a learner.
 
-What is in `FATAL` fails the job with its code; the message says what to do. The others end the learner and not the job:
-a new one is started. Anything else is a crash, after which a new one is started too.
+An error in `FATAL` fails the job with its code, and its message says what to do. The other errors, and every crash, end
+the learner and not the job: a new learner is started.
 """
 
 from __future__ import annotations

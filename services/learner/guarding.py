@@ -1,9 +1,9 @@
-"""The guard in the learner: what it decides becomes settings of the next record, or something done between two steps.
+"""The guard in the learner. A decision becomes a setting of the next record, or an act between two steps.
 
-Window and state are written into the settings of every record and of a rollback, so that a learner that starts again
-knows what the one before knew. A record is trained with the settings written in it, so a replay gives the same bits
-whatever the guard does later. What a throttle tightens is how far groups are issued ahead: those already under way are
-trained, since throwing them away would waste them.
+Window and state are written into the settings of every record and of a rollback, so a learner that starts again knows
+what its predecessor knew. A record is trained with the settings written in it, so a replay gives the same bits whatever
+the guard does later. A throttle limits how far groups are issued ahead. Groups already under way are trained, since
+dropping them would waste them.
 """
 
 from __future__ import annotations
@@ -80,11 +80,11 @@ class Guarding:
 
     @property
     def healthy(self) -> tuple[int, ...]:
-        """Steps of the checkpoints that a rollback would go to, the newest that is kept; none without rollbacks."""
+        """Steps of healthy checkpoints; a rollback goes to the newest of them that is kept. Empty without rollbacks."""
         return (self.memory.state.healthy or (0,)) if self.may_roll_back else ()
 
     def settings(self) -> dict[str, Any]:
-        """What the next record says: the settings in effect, and what the guard knows."""
+        """Settings for the next record: those in effect, and the memory of the guard."""
         return settings_of(in_effect(self._spec, self.memory.state)) | self._own()
 
     def begin(self) -> None:

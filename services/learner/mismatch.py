@@ -1,7 +1,7 @@
 """The engine mismatch of a job whose rollouts run ahead: a group recomputed under the weights that sampled it.
 
-Where every token is trained at least a step after it was sampled, no bucket says what engine and learner differ in. So
-now and then the weights just published are kept, and the first group that comes back sampled wholly under them is
+If every token is trained a step or more after it was sampled, no bucket shows how engine and learner differ. So now and
+then the learner keeps the weights it has just published. The first group that was sampled wholly under them is
 recomputed with them.
 """
 
@@ -16,7 +16,7 @@ from services.records.drift import DriftFigures, Mismatch
 from sspo_proto.trajectory_pb2 import Group
 
 LOST_AFTER_STEPS = 2
-"""Beyond the job's staleness: no group of those weights comes any more."""
+"""Steps beyond the job's staleness after which no group of the kept weights can come."""
 
 
 @dataclass(frozen=True)

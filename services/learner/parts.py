@@ -1,4 +1,4 @@
-"""What a learner is made of, and what more than one of its duties does with it."""
+"""The parts of a learner, and the functions that several of its duties share."""
 
 from __future__ import annotations
 

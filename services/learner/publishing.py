@@ -1,7 +1,8 @@
 """Publishing of weights: a version folder with its canary on disk, then its name in Redis.
 
-`policy_version` only grows, past everything that Redis, the weight store or the journal know of. A learner that a newer
-one has replaced publishes nothing: the disk says so, whatever Redis remembers.
+`policy_version` only grows: a new one is above every version that Redis, the weight store or the journal know of. A
+learner asks the disk before it publishes. If a newer learner has replaced it, it publishes nothing, whatever Redis
+remembers.
 """
 
 from __future__ import annotations

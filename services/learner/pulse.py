@@ -1,4 +1,4 @@
-"""What other threads see of a learner, and how they ask it to stop."""
+"""The pulse of a learner: other threads read it, and ask the learner to stop."""
 
 from __future__ import annotations
 

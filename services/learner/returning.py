@@ -1,4 +1,4 @@
-"""Going back: to where a journal ends after a restart, and to an older checkpoint in the middle of a job.
+"""Returns to an earlier state: after a restart to the end of the journal, and at a rollback to an older checkpoint.
 
 Invariants: between replayed records nothing is published; what a rollback undoes is told to Redis before anything new
 is published.

@@ -1,7 +1,7 @@
-"""A backend brought forward record by record: what a learner trains with, and a replay repeats.
+"""Brings a backend forward record by record. A learner trains with it, and a replay repeats it.
 
-Deterministic in (model, records): each record is trained with the settings that are written in it, not with those of
-the job as it is now.
+Deterministic in (model, records): each record is trained with the settings written in it, not with the job's present
+ones.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class Training:
 
 
 def settings_of(spec: JobSpec) -> dict[str, Any]:
-    """What a record says of the settings it is trained with."""
+    """The settings that a record is trained with."""
     return {"learner": spec.learner.model_dump(), "objective": spec.objective}
 
 

@@ -1,7 +1,7 @@
-"""How far policy and samples are apart in one step, and what of it is the engine's part.
+"""The distance between policy and samples in one step, and the engine's part of it.
 
-Engine mismatch is what differs where nothing was trained in between; without such tokens it is None, never 0. What is
-left is drift: drift share = 1 − k3(mismatch) / k3(total), within 0..1.
+Engine mismatch is the difference on tokens that are recomputed under the very weights that sampled them; without such
+tokens it is None, not 0. The rest is drift: drift share = 1 − k3(mismatch) / k3(total), within 0..1.
 """
 
 from __future__ import annotations

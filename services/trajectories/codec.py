@@ -1,7 +1,7 @@
 """Bytes on the wire and numpy arrays in memory.
 
-Invariants: a newer schema version is refused, an older one is read; arrays have the lengths their neighbours imply.
-Whoever decodes can trust the result: everything malformed raises `MalformedMessage` here.
+Invariants: a newer schema version is refused, an older one is read; arrays have the lengths their neighbours imply. A
+decoded message needs no further check: anything malformed raises `MalformedMessage` here.
 """
 
 from __future__ import annotations

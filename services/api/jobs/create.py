@@ -1,4 +1,4 @@
-"""From a create request to a job, without I/O: what is known of models and files is handed in.
+"""Turns a create request into a job, without I/O: the caller hands in what it knows of models and files.
 
 Every refusal is a 400 that names the field. Precedence: `x_sspo`, then `method.reinforcement.hyperparameters`, then the
 defaults of `services.job`.

@@ -1,7 +1,8 @@
 """Create requests that arrive twice.
 
 The OpenAI SDK repeats a POST after a time-out or a 5xx without any idempotency key; the repeat differs by its
-`x-stainless-retry-count` only. Others send `Idempotency-Key`. Either way the repeat gets the job of the first.
+`x-stainless-retry-count` only. Other clients send `Idempotency-Key`. In both cases the repeat gets the job that the
+first request made.
 """
 
 from __future__ import annotations

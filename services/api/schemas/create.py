@@ -1,6 +1,6 @@
-"""The body of POST /v1/fine_tuning/jobs. Unknown fields are refused; what OpenAI has and we only record is listed.
+"""The body of POST /v1/fine_tuning/jobs. Unknown fields are refused. Fields of OpenAI that we only record are listed.
 
-`"auto"` in a hyperparameter means: our default, and arrives here as None.
+`"auto"` in a hyperparameter means our default; it arrives here as None.
 """
 
 from __future__ import annotations

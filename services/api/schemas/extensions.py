@@ -1,4 +1,4 @@
-"""What /v1/x is asked and answers, but for a job's view and its dead letters."""
+"""Requests and answers of /v1/x. A job's view and the dead letters have modules of their own."""
 
 from __future__ import annotations
 

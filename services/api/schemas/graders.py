@@ -1,4 +1,4 @@
-"""Grader runs and validations: what is asked, and what a grader process answers."""
+"""Grader runs and validations: the requests, and the answers of a grader process."""
 
 from __future__ import annotations
 

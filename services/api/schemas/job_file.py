@@ -1,7 +1,7 @@
-"""The JSON schema of a job file: the create request with its descriptions, for editors and for whoever checks one.
+"""The JSON schema of a job file: the create request with its descriptions, for editors and validators.
 
-Invariant: what the service accepts, the schema accepts. The service also knows what a schema can't say: which files and
-models exist, and which fields need each other.
+Invariant: the schema accepts every job that the service accepts. The service refuses more, because a schema can't know
+which files and models exist or which fields need each other.
 """
 
 from __future__ import annotations

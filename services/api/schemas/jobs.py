@@ -1,4 +1,4 @@
-"""Jobs, their events and their checkpoints, as the OpenAI API has them; what is our own begins with `x_`."""
+"""Jobs, their events and their checkpoints, as the OpenAI API has them. Our own fields begin with `x_`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Records of the service in answers: with the fields that were said, as they lie on disk."""
+"""Records of the service in answers. An answer shows the fields that the writer set, as on disk."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""What all pages have: the bar at the top, the notice when the store is away, and looks that come by themselves."""
+"""Parts that all pages share: the bar at the top, the notice when the store is away, and the looks that arrive
+unasked."""
 
 from __future__ import annotations
 

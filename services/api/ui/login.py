@@ -1,4 +1,4 @@
-"""The login page: plain HTML, so that nobody without the key gets as far as a websocket."""
+"""The login page. It is plain HTML, so a visitor without the key never opens a websocket."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Puts the dashboard into the API's process.
 
-NiceGUI keeps its app, its pages and its clients once per process, so that this is done once per process: `create_app`
-alone serves no dashboard, and any number of such apps may live together.
+NiceGUI keeps its app, its pages and its clients once per process, so the dashboard is mounted once per process.
+`create_app` alone serves no dashboard, and any number of such apps may live together.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
-"""The step records of one job as columns of numbers: what charts need of them, however long the job.
+"""The step records of one job as columns of numbers, small enough for the charts of a long job.
 
 Invariants: rows are ascending by step; a record undoes those of its step and later ones, as in the store (a lineage
-that was rolled back is never shown); what a record doesn't say is NaN. A row costs about 2 kB, a record ten times that.
+that was rolled back is never shown); a figure that a record lacks is NaN. A row costs about 2 kB, a record ten times
+that.
 """
 
 from __future__ import annotations

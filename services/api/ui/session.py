@@ -1,8 +1,8 @@
-"""Who may see the dashboard: those who gave the API key once, known by a signed cookie.
+"""The session of the dashboard: a visitor gives the API key once and gets a signed cookie.
 
-Invariants: nothing under /ui but the login page answers without the cookie, websockets included, and an open page ends
-with its session; the cookie says only when it was signed, by a secret that follows from the API key, so that a new key
-ends all sessions; the key itself is in no URL, log, cookie or file.
+Invariants: only the login page answers without the cookie; websockets need it too. An open page ends with its session.
+The cookie holds the time of its signature and a random id. Its secret is derived from the API key, so a new key ends
+all sessions. The key itself is in no URL, log, cookie or file.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ SECURITY = {
 }
 """A page may ask this host only. NiceGUI's pages are scripts in the page and templates compiled in the browser."""
 SOCKET = "/_nicegui_ws"
-"""Of which websockets are one transport, and plain requests another."""
+"""The path of the page's connection; it is a websocket or plain requests."""
 VERSIONED = "/_nicegui/"
 CACHED = "private, max-age=31536000, immutable"
 
@@ -52,7 +52,7 @@ class Sessions:
         self._signer = TimestampSigner(secret, salt=COOKIE, digest_method=hashlib.sha256)
         self._api_key = api_key.encode()
         self._ended: OrderedDict[str, float] = OrderedDict()
-        """Sessions of those who signed out → when they are too old anyway."""
+        """Sessions that were signed out → the moment from which they are too old anyway."""
 
     def is_key(self, given: str) -> bool:
         """Whether this is the key, in constant time."""
@@ -76,7 +76,7 @@ class Sessions:
         return session is not None and session not in self._ended
 
     def _session(self, headers: Headers) -> str | None:
-        """What we signed, if it is not too old. Not the cookie: one signature can be written in many ways."""
+        """The signed text, unless it is too old. A cookie is no identity: one signature has many spellings."""
         try:
             morsel = SimpleCookie(headers.get("cookie", "")).get(COOKIE)
             return None if morsel is None else self._signer.unsign(morsel.value, max_age=SESSION_SECONDS).decode()
@@ -86,7 +86,7 @@ class Sessions:
 
 @dataclass
 class Attempts:
-    """Slows down those who try keys: after a few wrong ones an address waits, twice as long each time."""
+    """Slows down guessing: after a few wrong keys an address has to wait, twice as long each time."""
 
     _wrong: OrderedDict[str, tuple[int, float]] = field(default_factory=OrderedDict)
     """Address → wrong keys in a row, and when it may try again."""

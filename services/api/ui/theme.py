@@ -1,4 +1,4 @@
-"""Dark or light: chosen by a switch, remembered in a cookie of its own, which says nothing else."""
+"""Dark or light: a switch chooses, and a cookie of its own remembers the choice and nothing else."""
 
 from __future__ import annotations
 

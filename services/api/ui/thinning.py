@@ -1,4 +1,4 @@
-"""Curves of many steps as few points: stretches of steps, of which one shows the ends or the mean.
+"""Curves of many steps as few points. A point stands for a stretch of steps and shows its extremes or its mean.
 
 A stretch is a power of two long and begins at a multiple of it, so that the points of the past don't move as steps are
 added.

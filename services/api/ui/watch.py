@@ -1,7 +1,7 @@
-"""Looks at something again and again while somebody watches, and shows each look to all who do.
+"""Looks at something again and again while somebody watches, and shows each look to every watcher.
 
-Invariants: however many pages show a job, it is read once; nobody watching, nothing is read. It is read
-in threads, so that the event loop never waits for the store.
+Invariants: a job is read once for all the pages that show it, and not at all while nobody watches. Threads do the
+reading, so the event loop never waits for the store.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The starter model: a small Qwen2 that is taught sums and stopped while it is wrong more often than right.
 
-It stops by what it can do, not after a number of batches: as soon as the mean probability of the whole right answer on
-held-out sums, which is its expected reward at temperature 1, reaches the target. So there is something left to learn,
-and it is knowledge that is missing, not confidence.
+Teaching ends when the mean probability of the whole right answer on held-out sums reaches a target. That mean is the
+expected reward at temperature 1. So the model still lacks knowledge, not only confidence, and has something left to
+learn.
 """
 
 from __future__ import annotations

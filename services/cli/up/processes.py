@@ -1,7 +1,8 @@
 """Processes by family: find them, end them, recognise what an earlier run left behind.
 
-`sspo up` is a subreaper: whatever its children leave orphaned becomes its own child, so that its descendants are always
-all there is. A process is recognised by pid *and* start time, so that a pid which was given away again is left alone.
+`sspo up` is a subreaper: processes that its children leave orphaned become its own children, so every process of a run
+is among its descendants. A process is recognised by pid *and* start time, so a pid that the system has given away again
+is left alone.
 """
 
 from __future__ import annotations

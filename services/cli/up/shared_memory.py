@@ -1,8 +1,8 @@
 """Shared memory that outlives a killed process: found while the process lives, removed once nobody has it.
 
-What is in /dev/shm under a name stays there until somebody removes the name. Ray's object store and torch remove theirs
-at once; the engine's semaphores and buffers stay while they are used, and for ever after `kill -9`. Their names tell
-nothing, so that each is recorded by name and inode while a process of ours has it mapped.
+Memory in /dev/shm stays until somebody removes its name. Ray's object store and torch remove theirs at once; the
+engine's semaphores and buffers stay while they are used, and for ever after `kill -9`. Their names don't tell whose
+they are. So each is recorded by name and inode while a process of ours has it mapped.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Segment:
 
 
 def named() -> dict[int, Segment]:
-    """What is there under a name and belongs to this user, by inode; nothing where there is no /dev/shm."""
+    """Named memory of this user, by inode; empty on a machine without /dev/shm."""
     found = {}
     try:
         entries = list(os.scandir(SHARED_MEMORY))
@@ -53,7 +53,7 @@ def held_by(processes: Iterable[psutil.Process]) -> set[Segment]:
 
 
 def collect(segments: Iterable[Segment]) -> list[Segment]:
-    """Remove those that are still the ones meant and that no process has mapped any more; returns them."""
+    """Remove what is still the recorded memory and no process maps any more; returns what was removed."""
     known = named()
     candidates = [segment for segment in segments if known.get(segment.inode) == segment]
     if not candidates:

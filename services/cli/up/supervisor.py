@@ -1,7 +1,7 @@
 """Starts the parts, keeps them running, stops them.
 
-A part that dies is restarted with a growing pause, and so are parts that can't go on with a new one of it. At the
-end nothing of this run lives: every descendant is ended, whatever it was.
+A part that dies is restarted after a pause that grows, together with the parts that can't go on with its successor. At
+the end every descendant is ended, so no process of the run is left.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Issues groups: dataset row, prompt tokens, sampling seed, and the next number, in one Lua call.
 
-Everything of a group follows from (job, number), so that a number can be issued again after Redis lost it: the row is
-a seeded permutation per epoch of the dataset, the sampling seed comes from (job seed, number). The group of a requeued
-dead letter takes the turn of the next number, with the row of the number that died and a seed of its own.
+A group follows from (job, number) alone, so a number that Redis lost can be issued again. Its row is the number's place
+in a seeded permutation of the dataset, one permutation for each pass. Its sampling seed comes from (job seed, number).
+A requeued dead letter gets the next number: it has the row of the number that died, and a seed of its own.
 """
 
 from __future__ import annotations

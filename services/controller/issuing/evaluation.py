@@ -1,7 +1,7 @@
 """Evaluations: their own streams and numbers, outside the ledger, never trained on.
 
-The learner names the step it wants evaluated; here the prompts are issued, the graded answers collected and the mean
-written into the step records. While one runs, only the newest of further requests is kept.
+The learner names the step it wants evaluated; this module issues the prompts, collects the graded answers and writes
+the mean into the step records. While an evaluation runs, only the newest further request is kept.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""One look at one job: whose turn it is follows from its status.
+"""One look at one job. The status says which phase has its turn.
 
 `tick` compares the record with the actors and acts; it never blocks for long and may be called at any moment by any
 controller, since all state is in Redis, on disk and in the named actors.

@@ -1,4 +1,4 @@
-"""What the controller says of a job: its status, what it waits for, and that a wait has become too long."""
+"""The controller's words on a job: its status, what it waits for, and that a wait has become too long."""
 
 from __future__ import annotations
 

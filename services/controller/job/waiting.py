@@ -1,4 +1,4 @@
-"""What a running job waits for, by what its learner, its workers and its streams say."""
+"""Finds what a running job waits for, from its learner, its workers and its streams."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """The workers a job should have: starts what is missing, drains what is too much, replaces the dead and the silent.
 
-`Fleet` knows actors; this knows what they mean for the job: leases that end with their holder, entries of the registry,
-and when a death is one too many. Everything that makes the job fail comes back as a `JobError`.
+`Fleet` knows actors. This module knows what they mean for the job: it ends the leases of a worker that is gone, keeps
+the registry, and counts deaths. A reason to fail the job comes back as a `JobError`.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class Crew:
         return len(self._fleet)
 
     def workers(self) -> list[WorkerRecord]:
-        """What the living workers say of themselves; a last word of one that is gone is not among it."""
+        """Records of the living workers. The last record of a worker that is gone is left out."""
         for ghost in self._strangers():
             self._forget(ghost.id)
         return self._registry.list(self._id)

@@ -1,4 +1,4 @@
-"""Which Ray nodes there are and where they say how they are: told to Redis for service discovery."""
+"""Tells Redis which Ray nodes there are and where their metrics are served, for service discovery."""
 
 from __future__ import annotations
 

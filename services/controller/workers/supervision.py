@@ -1,4 +1,4 @@
-"""When a death is one too many: k deaths of a kind without progress in between fail the job with their cause."""
+"""Counts deaths: k deaths of one kind of worker without progress in between fail the job with their cause."""
 
 from __future__ import annotations
 

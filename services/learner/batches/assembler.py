@@ -1,4 +1,4 @@
-"""Scored groups in, batches and drops out: the one staleness gate, and where duplicates of a number fall out.
+"""Turns scored groups into batches and drops. Here is the one staleness gate, and duplicates of a number fall out here.
 
 Pure state, no I/O: the loop feeds it entries of the `scored` stream and asks for a batch. A group's staleness at step s
 is s minus the step of its oldest token's version, never below 0.

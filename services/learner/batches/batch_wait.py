@@ -1,7 +1,7 @@
 """Waiting for a full batch: reads the `scored` stream, and keeps the staleness promise.
 
 A wait on machines has a deadline (`learner.wait_seconds`) and ends in `BatchTimeout`. A wait on a person (zero
-replicas) has none: the clock stands still then. What comes of a look is a value; whoever waits acts on it.
+replicas) has no deadline: its clock stands still. A look returns a value, and the loop acts on it.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Ready:
 
     batch: Batch
     staleness_seconds: float
-    """How long it was held back for groups that its step would have made too stale."""
+    """Time for which the batch was held back, because its step would have made groups in flight too stale."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Drops:
 
 @dataclass(frozen=True)
 class Nothing:
-    """Neither."""
+    """Neither a batch nor a drop."""
 
 
 Look = Ready | Drops | Nothing
@@ -65,7 +65,7 @@ class BatchWait:
         self._began = self._deadline_from = self._next_check = self._held_since = 0.0
 
     def look(self, step: int) -> Look:
-        """What there is for `step` now; the clocks begin with the first look for a step. Raises BatchTimeout."""
+        """Look once for a batch of `step`; the clocks begin with the first look for a step. Raises BatchTimeout."""
         if step != self._step:
             self._begin(step)
         upstream = self._steps_upstream()
@@ -97,12 +97,12 @@ class BatchWait:
             self._last_id = entries[-1].id
 
     def _bury(self, entry: Entry, why: str) -> bool:
-        """Keep a copy of what can't be read; whether its number ends with it."""
+        """Keep a copy of a message that can't be read; answers whether its number ends here."""
         log.warning("group_malformed", job=self._spec.job_id, number=entry.number, entry=entry.id, reason=why)
         return self._letters.put(self._spec.job_id, entry, SCORED, DropReason.MALFORMED, why)
 
     def _steps_upstream(self) -> list[int]:
-        """Policy `wait`: the oldest step that each group in flight may have, of those that are not scored yet.
+        """Policy `wait`: the oldest possible step of each group that is in flight and not scored yet.
 
         Read in the direction in which groups move, and before `scored` is: one that moves on meanwhile is seen twice,
         never missed. A prompt is sampled with weights at least as new as those it was issued under.
@@ -113,7 +113,7 @@ class BatchWait:
         return [at for name in names for _, at in steps_in_flight(self._client, self._spec.job_id, name)]
 
     def _must_wait(self, step: int, upstream: list[int]) -> bool:
-        """Would this step make a group in flight too stale, that can still be a part of its batch?"""
+        """Whether this step would make a group in flight too stale, although it can still be part of the batch."""
         learner = self._spec.learner
         if len(self._assembler) < learner.batch_size:
             return False

@@ -1,1 +1,1 @@
-"""The model behind the learner: tensors, log-probs, updates, and what an update says of itself."""
+"""The model behind the learner: tensors, log-probs, updates and the figures of an update."""

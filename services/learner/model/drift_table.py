@@ -1,7 +1,7 @@
-"""What a step says of its importance ratios: all tokens, and by bucket (staleness in steps, update in the step).
+"""The importance ratios of a step: figures of all tokens, and by bucket (staleness in steps, update in the step).
 
-Engine mismatch is what differs where nothing was trained in between: bucket (0, 0), tokens recomputed under the very
-weights that sampled them. Where there are none it is None, never 0.
+Engine mismatch is the difference on bucket (0, 0): these tokens are recomputed under the very weights that sampled
+them. Without such tokens it is None, not 0.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""When memory ran out: Python's error, torch's on a device, or torch's on the host, as one typed error."""
+"""One typed error for memory that ran out: Python's error, torch's on a device and torch's on the host."""
 
 from __future__ import annotations
 

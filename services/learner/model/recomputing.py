@@ -1,4 +1,4 @@
-"""A group's tokens once more, under other weights than the policy has now.
+"""Computes a group's tokens once more, under other weights than the policy has now.
 
 Invariant: the policy has the same bits before and after.
 """
@@ -23,7 +23,7 @@ from sspo_proto.trajectory_pb2 import Group
 
 @torch.no_grad()
 def recompute(policy: Policy, tensors: Mapping[str, Tensor], group: Group, spec: JobSpec) -> RatioFigures:
-    """What `tensors` say of the group's completions, against the log-probs that came with them."""
+    """Figures of a group's completions under `tensors`, against the log-probs that came with the group."""
     current = host_copy(policy.tensors())
     diagnostics = RatioDiagnostics()
     rows = sequences(group, [0.0] * len(group.trajectories), oldest_step(group))

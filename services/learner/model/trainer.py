@@ -1,4 +1,4 @@
-"""One training step: a batch of groups, `updates_per_step` optimiser updates, and what they say of themselves.
+"""One training step: a batch of groups, `updates_per_step` optimiser updates, and the figures of both.
 
 Deterministic in (weights, optimiser, groups, settings): a replay of a journaled step gives the same bits on the same
 machine. The split of a batch into updates is a permutation seeded by (job seed, step).

@@ -1,1 +1,1 @@
-"""What makes a killed learner go on where it was: books, checkpoints, restore, attempts, retention, replay."""
+"""A killed learner goes on where it was: books, checkpoints, restore, attempts, retention, replay."""

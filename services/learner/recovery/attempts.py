@@ -1,8 +1,8 @@
 """Records that end their learner: each attempt to train one leaves a mark while it lasts.
 
-A mark is `journal/<sequence>.attempt.<n>`, made exclusively before training and removed after it; so what lies there
-at a start are attempts that their learners did not survive. It says how the attempt ended: "killed" when nobody could
-say. Marks are not synced: a power cut is nobody's fault.
+A mark is `journal/<sequence>.attempt.<n>`, made exclusively before training and removed after it. So a mark that a new
+learner finds is of an attempt that its learner did not survive. It says how the attempt ended; "killed" if nobody could
+write the reason. Marks are not synced: a power cut is not the fault of a record.
 """
 
 from __future__ import annotations

@@ -22,7 +22,7 @@ from services.trajectories.progress import Progress, ProgressRecord
 
 
 class Books:
-    """What was trained and dropped, on disk and in Redis."""
+    """Keeps account of groups that were trained and dropped, on disk and in Redis."""
 
     def __init__(self, spec: JobSpec, client: Client, journal: Journal) -> None:
         self._spec = spec

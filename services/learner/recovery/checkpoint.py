@@ -1,9 +1,9 @@
-"""What a restarted learner begins from: weights, optimiser and counters, proven by hashes.
+"""Checkpoints, from which a restarted learner begins: weights, optimiser and counters, proven by hashes.
 
 A checkpoint is a folder `checkpoints/step-00000010/` that appears by rename, whole. The backend writes its tensors;
-counters, hashes and the folder's life are here. The newest one that verifies, and that no later rollback has undone, is
-used; a damaged one is set aside as `.damaged` and named in the log, and more of the journal is replayed. It carries
-nothing of the groups: the headers of the journal stay for ever and say all of that.
+counters, hashes and the folder's life are here. A learner uses the newest one that verifies and that no later rollback
+has undone. A damaged one is set aside as `.damaged` and named in the log; then more of the journal is replayed. A
+checkpoint says nothing of groups: the headers of the journal do, and stay for ever.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Writes checkpoints beside the training: a step waits for one only when the next is already due.
 
-The training thread hands over copies in host memory; one thread at a time serialises, syncs and renames. What goes
-wrong there is raised in the training thread, at its next `poll`, `submit` or `wait`.
+The training thread hands over copies in host memory; one writing thread at a time serialises, syncs and renames. An
+error there is raised in the training thread, at its next `poll`, `submit` or `wait`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A record is trained with a mark for as long as that lasts, and what it gave is kept beside it."""
+"""Trains a record: a mark lies on disk as long as the training lasts, and the outcome is kept beside the record."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A journaled step once more, offline: from files alone, without Redis and without Ray, and nothing is written.
+"""Trains a journaled step once more, offline: from files alone, without Redis and Ray. Nothing is written.
 
 From the newest checkpoint below the step (or the base model), each record is trained with the settings written in it.
 The outcome is compared with what the learner left of the step: its figures, the digest of its weights, and the
@@ -26,7 +26,7 @@ from services.trajectories.codec import decode_group
 
 
 class CannotReplay(ValueError):
-    """What is needed for the replay is not there; the message says what."""
+    """Something that the replay needs is missing; the message says what."""
 
 
 @dataclass(frozen=True)

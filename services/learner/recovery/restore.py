@@ -1,9 +1,9 @@
-"""How a learner gets to where its journal ends: newest checkpoint that counts, then the records behind it.
+"""The way to the end of the journal: load the newest checkpoint that counts, then train the records after it.
 
 A record that ended `MOST_ATTEMPTS` learners is not trained again: a `skip` is committed. Training goes back to the step
-before it, its groups become `poison`, and those of steps behind it, if a damaged checkpoint made an old record kill,
-`rolled_back`. Steps stay without a hole, so that a job still makes all its steps: the dispatcher issues another batch
-for the one that was lost. Too many skips in a row mean that it is not the records, and fail the job.
+before it, and its groups become `poison`. Later steps can be undone too, when a damaged checkpoint led to an old
+record; their groups become `rolled_back`. Steps stay without a hole: the dispatcher issues another batch for the lost
+one, so a job still makes all its steps. After too many skips in a row the cause is not the records, and the job fails.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Killer:
 
 @dataclass(frozen=True)
 class Plan:
-    """What is left to do after the checkpoint was loaded."""
+    """The work that is left after the checkpoint was loaded."""
 
     replay: Sequence[int]
     """Sequences of the records to train again, in this order."""
@@ -79,7 +79,7 @@ def skip(books: Books, killer: Killer, attempts: Attempts) -> Header:
 
 
 def counts_in(outlines: Sequence[Outline]) -> Callable[[Stored], bool]:
-    """Which checkpoints are of the lineage that these outlines tell."""
+    """A test for checkpoints: is one of the lineage that these outlines tell?"""
     return lambda found: still_counts(outlines, step=found.state.next_step, sequence=found.sequence)
 
 

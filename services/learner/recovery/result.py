@@ -1,8 +1,8 @@
-"""What training a record gave: figures, and a digest of the weights, so that a replay can be compared bit for bit.
+"""The outcome of training a record: figures, and a digest of the weights, so a replay can be compared bit for bit.
 
 One JSON file beside the record, `journal/<sequence>.out`, written after the step and not synced: the journal is the
-truth, this is evidence. The weights' digest is in every one while they are small (`DIGEST_BYTES`), else in those of
-steps that a checkpoint follows. It goes when the record's groups go.
+truth, this is evidence. If the weights are small (`DIGEST_BYTES`) every outcome has their digest, else only that of a
+step before a checkpoint. The file goes when the groups of the record go.
 """
 
 from __future__ import annotations

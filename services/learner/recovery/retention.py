@@ -1,9 +1,9 @@
-"""What of a job stays on disk: the newest checkpoints, the records behind the oldest of them, within a quota.
+"""Decides what stays of a job on disk: the newest checkpoints and the groups after the oldest of them, within a quota.
 
-Order of things: room is made before a checkpoint is written, older ones first, down to one; then it is written and
-read back; then the retained ones are known to be good; only then older ones go, and after them the groups of records
-that the oldest retained one stands for. Until there are `keep_checkpoints` of them the base model is one of those
-retained, so that nothing is pruned.
+Order of things: first make room, by removing old checkpoints down to one. Then write the new checkpoint and read it
+back. Then verify the others that are retained. Only then remove older ones, and after them the groups of records that
+the oldest retained checkpoint stands for. Until there are `keep_checkpoints` of them the base model counts as one, and
+nothing is pruned.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def to_remove(
 
 
 class Retention:
-    """Writes checkpoints of one job, and removes what they make unnecessary. Used by one thread at a time."""
+    """Writes checkpoints of one job, and removes files that they make unnecessary. Used by one thread at a time."""
 
     def __init__(self, folder: JobFolder, journal: Journal, spec: LearnerSpec) -> None:
         self._folder = folder
@@ -71,7 +71,8 @@ class Retention:
     def save(self, snapshot: Snapshot, protected: Collection[int] = ()) -> Path:
         """Write one checkpoint and apply retention. Raises DiskQuota, DiskFull, Fenced, OSError, CheckpointDamaged.
 
-        `protected` are steps of checkpoints of which the newest that is there stays, beside the newest ones of all.
+        `protected` are steps. Of the checkpoints with these steps the newest is kept, in addition to the
+        `keep_checkpoints` newest ones.
         """
         self._journal.check_epoch()
         if not checkpoint.folder_of(self._folder.checkpoints, snapshot.state.next_step).exists():

@@ -1,1 +1,1 @@
-"""What the learner tells readers: step records, samples, events, other tools."""
+"""The reports of a learner: step records, samples, events, other tools."""

@@ -1,4 +1,4 @@
-"""What the learner tells readers: step records, events, checkpoint records, wishes for evaluations."""
+"""Writes what readers see of a learner: step records, events, checkpoint records, wishes for evaluations."""
 
 from __future__ import annotations
 

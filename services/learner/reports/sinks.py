@@ -1,7 +1,7 @@
 """Step records for other tools: TensorBoard's event files, and a run at Weights & Biases.
 
-Each sink has a thread and a bounded queue of its own: one that hangs, fails or isn't installed costs the job nothing
-but its own curves, and is told of once. The libraries are imported there and nowhere else. Our own step records
+Each sink has a thread and a bounded queue of its own: a sink that hangs, fails or isn't installed costs the job only
+its own curves, and one event tells of it. Only the sink's thread imports its library. Our own step records
 (`steps.jsonl`) are complete whatever becomes of a sink.
 """
 
@@ -56,7 +56,7 @@ class Sinks:
                 pump.put((record.step, figures))
 
     def close(self, seconds: float = CLOSING_SECONDS) -> None:
-        """Let the sinks end; those that take longer are left behind."""
+        """Let the sinks end; a sink that takes longer is left behind."""
         deadline = time.monotonic() + seconds
         for pump in self._pumps:
             pump.put(None)

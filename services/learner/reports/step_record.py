@@ -1,4 +1,4 @@
-"""From what training gave to what is said of a step."""
+"""Makes a step record from the figures of the training."""
 
 from __future__ import annotations
 

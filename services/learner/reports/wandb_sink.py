@@ -2,7 +2,7 @@
 
 The key is `WANDB_API_KEY` in the environment of the learner's process, never in a job. Without one, or with
 `WANDB_MODE=offline`, the run is written to the job's folder, from where `wandb sync` sends it. Charts are over our own
-`step`: W&B's may not go back, as ours does after a rollback; there both lineages are shown, the surviving one later.
+`step`, since that of W&B may not go back. After a rollback W&B shows both lineages, the surviving one later.
 """
 
 from __future__ import annotations

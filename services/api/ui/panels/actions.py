@@ -1,4 +1,4 @@
-"""What a person may do to a job: pause, resume, cancel, scale. The same calls as those of the REST routes."""
+"""The buttons of a job: pause, resume, cancel, scale. They make the same calls as the REST routes."""
 
 from __future__ import annotations
 
