@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from deploy.monitoring.model import Annotation, Dashboard, Panel, PanelKind, Query, Row, Variable
 
 DATASOURCE = {"type": "prometheus", "uid": "sspo-prometheus"}
@@ -20,7 +18,7 @@ _LINKS = {
 }
 
 
-def document(board: Dashboard) -> dict[str, Any]:
+def document(board: Dashboard) -> dict[str, object]:
     """A dashboard as Grafana reads it."""
     return {
         "uid": board.uid,
@@ -42,7 +40,7 @@ def document(board: Dashboard) -> dict[str, Any]:
     }
 
 
-def _annotation(one: Annotation) -> dict[str, Any]:
+def _annotation(one: Annotation) -> dict[str, object]:
     return {
         "name": one.name,
         "datasource": DATASOURCE,
@@ -58,7 +56,7 @@ def _annotation(one: Annotation) -> dict[str, Any]:
     }
 
 
-def _variable(one: Variable) -> dict[str, Any]:
+def _variable(one: Variable) -> dict[str, object]:
     return {
         "name": one.name,
         "label": one.label,
@@ -74,8 +72,8 @@ def _variable(one: Variable) -> dict[str, Any]:
     }
 
 
-def _lay_out(rows: tuple[Row, ...]) -> list[dict[str, Any]]:
-    placed: list[dict[str, Any]] = []
+def _lay_out(rows: tuple[Row, ...]) -> list[dict[str, object]]:
+    placed: list[dict[str, object]] = []
     top = 0
     for row in rows:
         heading = {"type": "row", "title": row.title, "collapsed": False, "panels": []}
@@ -91,8 +89,8 @@ def _lay_out(rows: tuple[Row, ...]) -> list[dict[str, Any]]:
     return placed
 
 
-def _panel(panel: Panel) -> dict[str, Any]:
-    found: dict[str, Any] = {
+def _panel(panel: Panel) -> dict[str, object]:
+    found: dict[str, object] = {
         "type": panel.kind,
         "title": panel.title,
         "description": panel.description,
@@ -106,7 +104,7 @@ def _panel(panel: Panel) -> dict[str, Any]:
     return found
 
 
-def _target(kind: PanelKind, query: Query, index: int) -> dict[str, Any]:
+def _target(kind: PanelKind, query: Query, index: int) -> dict[str, object]:
     return {
         "refId": chr(ord("A") + index),
         "datasource": DATASOURCE,
@@ -119,10 +117,10 @@ def _target(kind: PanelKind, query: Query, index: int) -> dict[str, Any]:
     }
 
 
-def _defaults(panel: Panel) -> dict[str, Any]:
-    steps: list[dict[str, Any]] = [{"color": panel.below, "value": None}]
+def _defaults(panel: Panel) -> dict[str, object]:
+    steps: list[dict[str, object]] = [{"color": panel.below, "value": None}]
     steps += [{"color": colour, "value": value} for value, colour in panel.limits]
-    defaults: dict[str, Any] = {"unit": panel.unit, "thresholds": {"mode": "absolute", "steps": steps}}
+    defaults: dict[str, object] = {"unit": panel.unit, "thresholds": {"mode": "absolute", "steps": steps}}
     if panel.kind == "timeseries":
         defaults["custom"] = {
             "drawStyle": "line",
@@ -140,7 +138,7 @@ def _defaults(panel: Panel) -> dict[str, Any]:
 
 
 _NEWEST = {"calcs": ["lastNotNull"], "fields": "", "values": False}
-_OPTIONS: dict[PanelKind, dict[str, Any]] = {
+_OPTIONS: dict[PanelKind, dict[str, object]] = {
     "timeseries": {
         "legend": {"displayMode": "list", "placement": "bottom", "showLegend": True},
         "tooltip": {"mode": "multi", "sort": "desc"},

@@ -19,6 +19,7 @@ from pydantic import BaseModel, JsonValue, ValidationError
 
 from services.api.errors import bad_request, from_validation
 from services.job import strict_json
+from services.job.strict_json import JsonObject
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -27,7 +28,7 @@ Model = TypeVar("Model", bound=BaseModel)
 class Accepted(Generic[Model]):
     """A request's JSON object: as it came, and as its model."""
 
-    raw: dict[str, Any]
+    raw: JsonObject
     value: Model
 
 
@@ -58,7 +59,7 @@ class JsonRoute(APIRoute):
                 self.body_field = create_model_field("body", model, field_info=params.Body(annotation=model))
 
 
-def read(raw: bytes) -> dict[str, Any]:
+def read(raw: bytes) -> JsonObject:
     """The object that these bytes are. Raises ApiError (400)."""
     try:
         body = strict_json.parse(raw.decode("utf-8"))
@@ -71,7 +72,7 @@ def read(raw: bytes) -> dict[str, Any]:
     return body
 
 
-def accept(model: type[Model], body: dict[str, Any]) -> Accepted[Model]:
+def accept(model: type[Model], body: JsonObject) -> Accepted[Model]:
     """The object and its model. Raises ApiError (400) naming the field."""
     try:
         # Through JSON, because only there pydantic's strict mode takes an object for a model.

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from services.cli.connection import client
+from services.job.strict_json import JsonObject
 
 app = typer.Typer(no_args_is_help=True, help="Submit, look at, watch and steer jobs.")
 
@@ -62,7 +63,7 @@ def get(job_id: JobId, data: Data = None, quiet: Quiet = False, as_json: Json = 
     """Show one job: where it is, what it waits for, where its groups are."""
     with client(data) as api:
         job = api.fine_tuning.jobs.retrieve(job_id).to_dict()
-        view = api.get(f"/x/jobs/{job_id}", cast_to=dict[str, Any])
+        view = api.get(f"/x/jobs/{job_id}", cast_to=JsonObject)
     if quiet or as_json:
         _show({**job, "x_job": view}, quiet, as_json)
         return
@@ -109,7 +110,7 @@ def pause(job_id: JobId, data: Data = None, quiet: Quiet = False, as_json: Json 
 def explain(job_id: JobId, data: Data = None, as_json: Json = False) -> None:
     """Say what the job's figures mean now: what makes it drift, wait or waste, and what to do about it."""
     with client(data) as api:
-        findings = api.get(f"/x/jobs/{job_id}/explain", cast_to=dict[str, Any])["data"]
+        findings = api.get(f"/x/jobs/{job_id}/explain", cast_to=dict[str, list[JsonObject]])["data"]
     if as_json:
         typer.echo(json.dumps(findings, indent=2))
         return
@@ -141,7 +142,7 @@ def scale(
         for kind, replicas in wanted.items():
             # Named, so that the SDK's own retries cannot undo what somebody else asked for meanwhile.
             body = {"replicas": replicas, "operation_id": f"cli-{time.time_ns()}-{kind}"}
-            scaled = api.put(f"/x/jobs/{job_id}/{kind}_workers", body=body, cast_to=dict[str, Any])
+            scaled = api.put(f"/x/jobs/{job_id}/{kind}_workers", body=body, cast_to=JsonObject)
             if as_json:
                 typer.echo(json.dumps(scaled, indent=2))
             elif not quiet:
@@ -150,7 +151,7 @@ def scale(
         typer.echo(job_id)
 
 
-def _show(job: dict[str, Any], quiet: bool, as_json: bool) -> None:
+def _show(job: JsonObject, quiet: bool, as_json: bool) -> None:
     if quiet:
         typer.echo(job["id"])
     elif as_json:

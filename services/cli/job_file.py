@@ -6,9 +6,11 @@ import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import yaml
+
+from services.job.strict_json import JsonObject
 
 if TYPE_CHECKING:
     from openai import OpenAI
@@ -33,7 +35,7 @@ _Loader.add_implicit_resolver("tag:yaml.org,2002:float", _FLOAT, list("-+.012345
 class JobFile:
     """A create request, and those of its files that still have to be uploaded."""
 
-    body: dict[str, Any]
+    body: JsonObject
     uploads: dict[str, Path]
     """Field -> path."""
 
@@ -73,8 +75,8 @@ def submit(client: OpenAI, job: JobFile) -> FineTuningJob:
     uploaded: list[str] = []
     try:
         for field, path in job.uploads.items():
-            body[field] = client.files.create(file=path, purpose="fine-tune").id
-            uploaded.append(body[field])
+            uploaded.append(client.files.create(file=path, purpose="fine-tune").id)
+            body[field] = uploaded[-1]
         # The body goes as it is, so that the service names any field it does not know.
         return client.post("/fine_tuning/jobs", body=body, cast_to=FineTuningJob)
     except APIStatusError:

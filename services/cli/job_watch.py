@@ -7,7 +7,6 @@ import time
 from collections.abc import Iterator
 from contextlib import nullcontext
 from itertools import takewhile
-from typing import Any
 
 import typer
 from openai import APIConnectionError, OpenAI
@@ -18,6 +17,7 @@ from rich.text import Text
 
 from services.api.schemas.job_view import JobView
 from services.cli.job_view import details
+from services.job.strict_json import JsonObject
 from services.store.job.transitions import ENDED
 
 POLL_SECONDS = 1.0
@@ -52,7 +52,7 @@ def _changes(api: OpenAI, job_id: str) -> Iterator[tuple[JobView, list[FineTunin
     while True:
         try:
             # The view first: events written before the job ended are then among those that follow.
-            view = JobView.model_validate(api.get(f"/x/jobs/{job_id}", cast_to=dict[str, Any]))
+            view = JobView.model_validate(api.get(f"/x/jobs/{job_id}", cast_to=JsonObject))
             events = _events_after(api, job_id, last_id)
         except APIConnectionError:
             if time.monotonic() - seen > ABSENCE_SECONDS:

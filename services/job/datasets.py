@@ -14,6 +14,7 @@ from typing import Any, BinaryIO
 
 from services.job import strict_json
 from services.job.graders import Grader, TemplateError, item_placeholders
+from services.job.strict_json import JsonObject
 
 MAX_LINE_BYTES = 4 * 2**20
 ROLES = ("system", "developer", "user", "assistant")
@@ -39,7 +40,7 @@ class Row:
 
     number: int
     messages: tuple[dict[str, str], ...]
-    item: dict[str, Any]
+    item: JsonObject
 
 
 class _BadRow(ValueError):
@@ -102,7 +103,7 @@ def _parse_row(number: int, line: bytes) -> Row:
     return Row(number, prompt, fields)
 
 
-def _parse_object(line: bytes) -> dict[str, Any]:
+def _parse_object(line: bytes) -> JsonObject:
     try:
         text = line.decode("utf-8")
     except UnicodeDecodeError as error:

@@ -24,6 +24,7 @@ from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
 from services.job.base import StrictModel
+from services.job.strict_json import JsonObject
 
 MAX_TEMPLATE_CHARACTERS = 65_536
 MAX_PLACEHOLDERS = 256
@@ -62,7 +63,7 @@ class Placeholder:
         steps = (f"[{step}]" if isinstance(step, int) else f".{step}" for step in self.path)
         return self.namespace + "".join(steps)
 
-    def look_up(self, values: Mapping[str, Any]) -> str:
+    def look_up(self, values: Mapping[str, object]) -> str:
         """The value as text. Raises TemplateError when it is missing or null."""
         value: Any = values
         for step in self.path:
@@ -109,7 +110,7 @@ def _parse_expression(text: str) -> Placeholder:
     return Placeholder(namespace, steps)
 
 
-def render(template: str, sample: Mapping[str, Any], item: Mapping[str, Any]) -> str:
+def render(template: str, sample: Mapping[str, object], item: Mapping[str, object]) -> str:
     """The template filled from `sample` ({"output_text": ...}) and `item`. Raises TemplateError naming the field."""
     values = {"sample": sample, "item": item}
     parts = parse_template(template)
@@ -185,11 +186,11 @@ class GraderSchema:
         return handler(_GRADER.core_schema)
 
 
-GraderBlock = Annotated[dict[str, Any], GraderSchema]
+GraderBlock = Annotated[JsonObject, GraderSchema]
 """A grader as a request gives it."""
 
 
-def parse_grader(block: Mapping[str, Any]) -> Grader:
+def parse_grader(block: Mapping[str, object]) -> Grader:
     """The typed grader for a request's JSON object. Raises GraderError naming the field inside it."""
     kind = block.get("type")
     if kind in UNSUPPORTED_TYPES:

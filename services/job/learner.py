@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 from pydantic.config import JsonDict
 
 from services.job.base import StrictModel
 from services.job.objective import CorrectionsSchema, corrections_config
+from services.job.strict_json import JsonObject
 from sspo_core.config import AdvantageKind
 
 
@@ -47,7 +48,7 @@ class LearnerSpec(StrictModel):
     """Recompute the log-probs of the policy at the start of every step: ratios are then policy/proximal, and
     proximal/behaviour is a weight of its own (`corrections`). One more forward pass a step; turn it on for stale or
     mismatched samples."""
-    corrections: Annotated[dict[str, Any], CorrectionsSchema] = Field(default_factory=dict, validate_default=True)
+    corrections: Annotated[JsonObject, CorrectionsSchema] = Field(default_factory=dict, validate_default=True)
     """Off-policy corrections: what becomes of the weight w = proximal/behaviour, by which an objective's ratio is
     multiplied; empty: none. Set them where samples are stale or the engine's log-probs differ from the learner's."""
     max_staleness: int = Field(default=2, ge=0, le=1024)
@@ -91,5 +92,5 @@ class LearnerSpec(StrictModel):
 
     @field_validator("corrections")
     @classmethod
-    def _known_corrections(cls, value: dict[str, Any]) -> dict[str, Any]:
+    def _known_corrections(cls, value: JsonObject) -> JsonObject:
         return dataclasses.asdict(corrections_config(value))

@@ -15,6 +15,7 @@ from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
 from services.job.base import field_docstrings
+from services.job.strict_json import JsonObject
 from sspo_core.config import OBJECTIVES, CorrectionConfig
 
 SUPPLIED = frozenset({"reference"})
@@ -25,7 +26,7 @@ DEFAULT_GATE = {"gate": "logarctan_a", "sides": "outward", "tau_pos": 3.0, "tau_
 defaults of `sspo_core`, the published structure, for what it leaves open."""
 
 
-def objective_config(block: dict[str, Any]) -> Any:
+def objective_config(block: JsonObject) -> Any:
     """The frozen config of `sspo_core` for `{"name": ..., **fields}`. Raises ValueError naming the field."""
     fields = dict(block)
     name = fields.pop("name", DEFAULT_NAME)
@@ -34,13 +35,13 @@ def objective_config(block: dict[str, Any]) -> Any:
     return _core_config(OBJECTIVES[name], fields, f"objective {name!r}")
 
 
-def corrections_config(fields: dict[str, Any]) -> CorrectionConfig:
+def corrections_config(fields: JsonObject) -> CorrectionConfig:
     """The off-policy corrections for these fields. Raises ValueError naming the field."""
     config: CorrectionConfig = _core_config(CorrectionConfig, fields, "the corrections")
     return config
 
 
-def resolved_objective(block: dict[str, Any]) -> dict[str, Any]:
+def resolved_objective(block: JsonObject) -> JsonObject:
     """The block with every field named. Raises ValueError naming the field, also for what the learner can't supply."""
     name = block.get("name", DEFAULT_NAME)
     if name == DEFAULT_NAME and "gate" not in block:
@@ -62,7 +63,7 @@ def _adapter(config: type[Any]) -> TypeAdapter[Any]:
     return TypeAdapter(config)
 
 
-def _core_config(config: Any, fields: dict[str, Any], whose: str) -> Any:
+def _core_config(config: Any, fields: JsonObject, whose: str) -> Any:
     unknown = sorted(set(fields) - {field.name for field in dataclasses.fields(config)})
     if unknown:
         raise ValueError(f"{unknown[0]}: no such field of {whose}")

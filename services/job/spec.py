@@ -8,7 +8,7 @@ Invariants: unknown fields are refused, every default is in this package and now
 from __future__ import annotations
 
 import hashlib
-from typing import Annotated, Any
+from typing import Annotated
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
@@ -27,6 +27,7 @@ from services.job.objective import (
 from services.job.reward import RewardSpec
 from services.job.rollout import RolloutSpec
 from services.job.sinks import SinksSpec, WandbSpec
+from services.job.strict_json import JsonObject
 
 __all__ = [
     "EvaluationSpec",
@@ -44,7 +45,7 @@ __all__ = [
     "objective_config",
 ]
 
-Objective = Annotated[dict[str, Any], ObjectiveSchema]
+Objective = Annotated[JsonObject, ObjectiveSchema]
 
 
 class ExtensionSpec(StrictModel):
@@ -68,7 +69,7 @@ class ExtensionSpec(StrictModel):
 
     @field_validator("objective")
     @classmethod
-    def _resolved(cls, value: dict[str, Any]) -> dict[str, Any]:
+    def _resolved(cls, value: JsonObject) -> JsonObject:
         return resolved_objective(value)
 
     @field_validator("learner")
@@ -114,7 +115,7 @@ class ExtensionSpec(StrictModel):
 class ResolvedBlocks(StrictModel):
     """The blocks of a job with every default filled in, as answers show them in `x_sspo`."""
 
-    objective: dict[str, Any]
+    objective: JsonObject
     """What is optimised: `name`, and every field of that objective."""
     rollout: RolloutSpec
     """How completions are sampled."""
@@ -148,7 +149,7 @@ class JobSpec(ResolvedBlocks):
     wandb: WandbSpec | None = None
     """From the request's `integrations`; null: none."""
 
-    def blocks(self) -> dict[str, Any]:
+    def blocks(self) -> JsonObject:
         """What an answer shows as `x_sspo`, as plain values."""
         return self.model_dump(include=set(ResolvedBlocks.model_fields))
 
@@ -161,7 +162,7 @@ class JobSpec(ResolvedBlocks):
         model: str,
         training_file: str,
         seed: int,
-        grader: dict[str, Any],
+        grader: JsonObject,
         validation_file: str | None = None,
         wandb: WandbSpec | None = None,
     ) -> JobSpec:

@@ -21,10 +21,10 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from services.disk.files import age_seconds, claim, durable, fsync, link_exclusively, make_folder
 from services.faults import fault
+from services.job.strict_json import JsonObject
 from services.journal.errors import JournalDamaged, SequenceTaken
 from services.journal.record import Header, Kind, Record, pack, payload_hash, read_head, read_header, read_record
 from services.trajectories.outcomes import Fenced
@@ -42,7 +42,7 @@ class Draft:
     cursor: int
     groups: Sequence[tuple[int, bytes]] = ()
     dropped: Mapping[str, Sequence[int]] = field(default_factory=dict)
-    settings: Mapping[str, Any] = field(default_factory=dict)
+    settings: Mapping[str, object] = field(default_factory=dict)
     policy_version: int = 0
     causes: Sequence[str] = ()
 
@@ -92,7 +92,7 @@ class Journal:
         """One record with its groups, verified. Raises JournalDamaged, also when they were pruned."""
         return read_record(self._path(sequence))
 
-    def settings(self, sequence: int) -> dict[str, Any]:
+    def settings(self, sequence: int) -> JsonObject:
         """What a record says of settings; its groups are not read. Raises JournalDamaged."""
         return read_header(self._path(sequence))[0].settings
 

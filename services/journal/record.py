@@ -14,8 +14,9 @@ import struct
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any, BinaryIO, Literal
+from typing import BinaryIO, Literal
 
+from services.job.strict_json import JsonObject
 from services.journal.errors import JournalDamaged
 
 MAGIC = b"SSPOJ2\n\0"
@@ -61,7 +62,7 @@ class Header(Outline):
     """Bytes of each trained group, in the order of `trained`."""
     payload_hash: str = ""
     """sha256 of the groups' bytes; "" without groups."""
-    settings: dict[str, Any] = field(default_factory=dict)
+    settings: JsonObject = field(default_factory=dict)
     """The learner settings in effect, for replay; and what the guard knew."""
     schema_version: int = SCHEMA_VERSION
 

@@ -9,7 +9,6 @@ dropping them would waste them.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import structlog
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -24,10 +23,11 @@ from services.drift.guard import (
     rolled_back,
 )
 from services.job.spec import JobSpec, LearnerSpec
+from services.job.strict_json import JsonObject
 from services.learner.training import settings_of
 from services.records.step import StepFigures
 from services.store.client import Client
-from services.store.job.events import Events
+from services.store.job.events import Events, Level
 from services.store.job.jobs import Jobs
 from services.store.job.transitions import PAUSE, IllegalTransition
 from services.trajectories.progress import Progress
@@ -50,7 +50,7 @@ class GuardMemory(BaseModel):
     """What it has done and found."""
 
     @classmethod
-    def of(cls, settings: Mapping[str, Any]) -> GuardMemory:
+    def of(cls, settings: Mapping[str, object]) -> GuardMemory:
         """From a record; empty where it says nothing, or is of a version whose guard was another."""
         try:
             return cls.model_validate(settings.get("guard", {}))
@@ -83,7 +83,7 @@ class Guarding:
         """Steps of healthy checkpoints; a rollback goes to the newest of them that is kept. Empty without rollbacks."""
         return (self.memory.state.healthy or (0,)) if self.may_roll_back else ()
 
-    def settings(self) -> dict[str, Any]:
+    def settings(self) -> JsonObject:
         """Settings for the next record: those in effect, and the memory of the guard."""
         return settings_of(in_effect(self._spec, self.memory.state)) | self._own()
 
@@ -92,11 +92,11 @@ class Guarding:
         if self.may_roll_back:
             self.memory = GuardMemory(state=checkpointed(self.memory.state, 0))
 
-    def recall(self, settings: Mapping[str, Any]) -> None:
+    def recall(self, settings: Mapping[str, object]) -> None:
         """Know what the learner before knew, from the settings of its newest record."""
         self.memory = GuardMemory.of(settings)
 
-    def take_up(self, settings: Mapping[str, Any], step: int, figures: StepFigures) -> Decision:
+    def take_up(self, settings: Mapping[str, object], step: int, figures: StepFigures) -> Decision:
         """Decide once more after a step whose record has these settings.
 
         Nothing is done a second time: a rollback that was cut off is decided again after the next step, and a pause is
@@ -118,7 +118,7 @@ class Guarding:
         window = NO_WINDOW if learner.max_staleness == self._spec.learner.max_staleness else learner.max_staleness
         self._progress.set(self._spec.job_id, staleness_window=window)
 
-    def roll_back(self, to_step: int) -> dict[str, Any]:
+    def roll_back(self, to_step: int) -> JsonObject:
         """Know that training goes back; answers what the rollback's record says."""
         self.memory = GuardMemory(state=rolled_back(self.memory.state, to_step, self._spec.guard))
         self.announce()
@@ -149,7 +149,7 @@ class Guarding:
         elif decision.calmed:
             self._say(f"Guard, step {step + 1}: the alarm is over", decision.view().plain(), level="info")
 
-    def _own(self) -> dict[str, Any]:
+    def _own(self) -> JsonObject:
         return {"guard": self.memory.model_dump()} if self.on else {}
 
     def _advance(self, step: int, figures: StepFigures) -> Decision:
@@ -164,14 +164,14 @@ class Guarding:
         self.memory = GuardMemory(window=() if decision.action == "pause" else window, state=state)
         return decision
 
-    def _say(self, text: str, data: dict[str, Any], *, level: Any = "warn") -> None:
+    def _say(self, text: str, data: Mapping[str, object], *, level: Level = "warn") -> None:
         self._events.add(self._spec.job_id, text, level=level, data={"guard": data})
 
 
 def in_effect(spec: JobSpec, state: GuardState) -> JobSpec:
     """The job with what the guard has changed."""
     learner = spec.learner
-    changes: dict[str, Any] = {}
+    changes: JsonObject = {}
     if state.learning_rate_factor < 1.0:
         changes["learning_rate"] = learner.learning_rate * state.learning_rate_factor
     if state.throttled:
@@ -184,5 +184,5 @@ def in_effect(spec: JobSpec, state: GuardState) -> JobSpec:
     return spec.model_copy(update={"learner": _changed(learner, changes)}) if changes else spec
 
 
-def _changed(learner: LearnerSpec, changes: dict[str, Any]) -> LearnerSpec:
+def _changed(learner: LearnerSpec, changes: JsonObject) -> LearnerSpec:
     return LearnerSpec.model_validate(learner.model_dump() | changes)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Any
 
 import structlog
 
@@ -57,7 +56,7 @@ class Returning:
         log.info("learner_restored", step=parts.training.step, epoch=parts.journal.epoch, records=records)
         return decision
 
-    def roll_back(self, to_step: int, settings: Mapping[str, Any] = MappingProxyType({})) -> None:
+    def roll_back(self, to_step: int, settings: Mapping[str, object] = MappingProxyType({})) -> None:
         """Go back to the checkpoint with `to_step` steps; only between steps. Raises NoSuchCheckpoint, Fenced.
 
         `settings` is what the rollback's record says beside.

@@ -7,11 +7,11 @@ ones.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from pydantic import ValidationError
 
 from services.job.spec import JobSpec, LearnerSpec
+from services.job.strict_json import JsonObject
 from services.journal.errors import JournalDamaged
 from services.journal.record import Header
 from services.learner.backend import Backend
@@ -50,12 +50,12 @@ class Training:
         return figures
 
 
-def settings_of(spec: JobSpec) -> dict[str, Any]:
+def settings_of(spec: JobSpec) -> JsonObject:
     """The settings that a record is trained with."""
     return {"learner": spec.learner.model_dump(), "objective": spec.objective}
 
 
-def settings_in_effect(spec: JobSpec, settings: Mapping[str, Any]) -> JobSpec:
+def settings_in_effect(spec: JobSpec, settings: Mapping[str, object]) -> JobSpec:
     """The job with the settings of a record. Raises JournalDamaged for settings this version does not know."""
     try:
         learner = LearnerSpec.model_validate(settings["learner"])

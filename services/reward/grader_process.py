@@ -19,9 +19,10 @@ import math
 import os
 import resource
 import sys
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 from services.job.graders import GraderError, TemplateError, parse_grader
+from services.job.strict_json import JsonObject, as_object
 from services.reward.errors import Code
 from services.reward.graders import check, grade
 
@@ -45,7 +46,7 @@ def main() -> None:
         _write(answers, {"id": request["id"], **answer})
 
 
-def _checked(block: dict[str, Any]) -> dict[str, Any]:
+def _checked(block: JsonObject) -> JsonObject:
     try:
         check(parse_grader(block))
     except GraderError as error:
@@ -53,11 +54,11 @@ def _checked(block: dict[str, Any]) -> dict[str, Any]:
     return {"refused": None}
 
 
-def _answer(request: dict[str, Any]) -> dict[str, Any]:
+def _answer(request: JsonObject) -> JsonObject:
     try:
-        grader = parse_grader(request["grader"])
+        grader = parse_grader(as_object(request["grader"]))
         check(grader)
-        result = grade(grader, request["sample"], request["item"])
+        result = grade(grader, as_object(request["sample"]), as_object(request["item"]))
     except TemplateError as error:
         return _error("invalid_variable_error", str(error))
     except GraderError as error:
@@ -67,7 +68,7 @@ def _answer(request: dict[str, Any]) -> dict[str, Any]:
     return {"value": result.value, "components": result.components}
 
 
-def _error(code: Code, detail: str) -> dict[str, Any]:
+def _error(code: Code, detail: str) -> JsonObject:
     return {"error": {"code": code, "detail": detail}}
 
 
@@ -77,7 +78,7 @@ def _limit_cpu(timeout_seconds: float) -> None:
     resource.setrlimit(resource.RLIMIT_CPU, (limit, resource.getrlimit(resource.RLIMIT_CPU)[1]))
 
 
-def _write(answers: BinaryIO, answer: dict[str, Any]) -> None:
+def _write(answers: BinaryIO, answer: JsonObject) -> None:
     answers.write(json.dumps(answer).encode() + b"\n")
     answers.flush()
 

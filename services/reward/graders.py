@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 from services.job.graders import Grader, GraderError, RegexMatchGrader, StringCheckGrader, render
 
@@ -39,7 +38,7 @@ def check(grader: Grader) -> None:
             raise GraderError("pattern", f"not a regular expression: {error}") from error
 
 
-def grade(grader: Grader, sample: Mapping[str, Any], item: Mapping[str, Any]) -> GraderResult:
+def grade(grader: Grader, sample: Mapping[str, object], item: Mapping[str, object]) -> GraderResult:
     """The reward of one sample. Raises TemplateError when a template names a field that is missing or null."""
     match grader:
         case StringCheckGrader():
@@ -49,12 +48,12 @@ def grade(grader: Grader, sample: Mapping[str, Any], item: Mapping[str, Any]) ->
     return GraderResult(1.0 if passed else 0.0)
 
 
-def _string_check(grader: StringCheckGrader, sample: Mapping[str, Any], item: Mapping[str, Any]) -> bool:
+def _string_check(grader: StringCheckGrader, sample: Mapping[str, object], item: Mapping[str, object]) -> bool:
     text, reference = render(grader.input, sample, item), render(grader.reference, sample, item)
     return _OPERATIONS[grader.operation](text, reference)
 
 
-def _regex_match(grader: RegexMatchGrader, sample: Mapping[str, Any], item: Mapping[str, Any]) -> bool:
+def _regex_match(grader: RegexMatchGrader, sample: Mapping[str, object], item: Mapping[str, object]) -> bool:
     text = render(grader.input, sample, item)
     if grader.reference is None:
         return re.search(grader.pattern, text) is not None

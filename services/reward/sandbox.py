@@ -22,6 +22,7 @@ from typing import Any, NoReturn, Self, TypeGuard
 import structlog
 
 from services.job.graders import GraderError
+from services.job.strict_json import JsonObject, as_object
 from services.reward.errors import CODES, GraderCrashed, GraderNotStarted, GraderRefused, GraderTimeout
 from services.reward.graders import GraderResult
 
@@ -76,7 +77,11 @@ class GraderProcess:
             raise GraderNotStarted("the grader process did not say that it is ready")
 
     def grade(
-        self, grader: Mapping[str, Any], sample: Mapping[str, Any], item: Mapping[str, Any], timeout_seconds: float
+        self,
+        grader: Mapping[str, object],
+        sample: Mapping[str, object],
+        item: Mapping[str, object],
+        timeout_seconds: float,
     ) -> GraderResult:
         """One reward. The time counts from when the process is ready.
 
@@ -84,7 +89,7 @@ class GraderProcess:
         """
         return self._result(self._ask(grader, timeout_seconds, sample=sample, item=item))
 
-    def check(self, grader: Mapping[str, Any], timeout_seconds: float) -> None:
+    def check(self, grader: Mapping[str, object], timeout_seconds: float) -> None:
         """Whether the grader can be used: its fields are right and its pattern compiles in time.
 
         Raises GraderError naming the field, GraderCrashed or GraderNotStarted.
@@ -95,9 +100,10 @@ class GraderProcess:
             raise GraderError("pattern", f"it takes longer than {timeout_seconds:g} s to compile") from error
         refused = answer.get("refused")
         if refused is not None:
-            raise GraderError(str(refused["field"]), str(refused["message"]))
+            reason = as_object(refused)
+            raise GraderError(str(reason["field"]), str(reason["message"]))
 
-    def _ask(self, grader: Mapping[str, Any], timeout_seconds: float, **about: Any) -> dict[str, Any]:
+    def _ask(self, grader: Mapping[str, object], timeout_seconds: float, **about: Any) -> JsonObject:
         """One question to the child, started if need be; its answer. Raises what `grade` does."""
         self.start()
         self._calls += 1
@@ -122,7 +128,7 @@ class GraderProcess:
             if pipe is not None:
                 pipe.close()
 
-    def _exchange(self, line: bytes, deadline: float) -> dict[str, Any]:
+    def _exchange(self, line: bytes, deadline: float) -> JsonObject:
         try:
             raw = self._write_and_read(line, deadline)
         except BaseException:
@@ -187,7 +193,7 @@ class GraderProcess:
             return "the grader process closed its pipes"
         return f"the grader process ended: {signal.Signals(-code).name if code < 0 else f'exit code {code}'}"
 
-    def _result(self, answer: dict[str, Any]) -> GraderResult:
+    def _result(self, answer: JsonObject) -> GraderResult:
         error = answer.get("error")
         if isinstance(error, dict) and error.get("code") in CODES:
             raise GraderRefused(error["code"], str(error.get("detail", "")))

@@ -10,11 +10,11 @@ import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import structlog
 
 from services.job.spec import JobSpec
+from services.job.strict_json import JsonObject
 from services.observability.meters import METERS
 from services.reward.errors import GradingFailed
 from services.reward.graders import GraderResult
@@ -89,7 +89,7 @@ class Scorer:
         except OversizedMessage as error:
             raise OversizedMessage(f"when scored: {error}") from error
 
-    def _read(self, group: Group) -> tuple[list[str], dict[str, Any]]:
+    def _read(self, group: Group) -> tuple[list[str], JsonObject]:
         """Completion texts and the item. Raises MalformedMessage."""
         task = group.task
         try:
@@ -101,7 +101,7 @@ class Scorer:
         stop_token_ids = frozenset(task.sampling.stop_token_ids)
         return [self._decoder.text(trajectory, stop_token_ids) for trajectory in group.trajectories], item
 
-    def _grade(self, text: str, item: dict[str, Any]) -> GraderResult:
+    def _grade(self, text: str, item: JsonObject) -> GraderResult:
         """One reward; transient errors are tried again. Raises GradingFailed."""
         attempts, back_off_seconds = self._spec.reward.attempts, BACK_OFF_SECONDS
         while True:
@@ -115,7 +115,7 @@ class Scorer:
             time.sleep(back_off_seconds)
             back_off_seconds *= 2
 
-    def _call(self, text: str, item: dict[str, Any]) -> GraderResult:
+    def _call(self, text: str, item: JsonObject) -> GraderResult:
         self._process.start()
         started = time.monotonic()
         try:
@@ -123,11 +123,11 @@ class Scorer:
                 self._spec.grader, {"output_text": text}, item, self._spec.reward.timeout_seconds
             )
         except GradingFailed as error:
-            METERS.count("sspo_grader_errors_total", grader=self._spec.grader["type"], error=error.code)
+            METERS.count("sspo_grader_errors_total", grader=str(self._spec.grader["type"]), error=error.code)
             log.warning("grader_failed", job=self._spec.job_id, code=error.code, detail=error.detail)
             raise
         finally:
-            METERS.observe("sspo_grader_seconds", time.monotonic() - started, grader=self._spec.grader["type"])
+            METERS.observe("sspo_grader_seconds", time.monotonic() - started, grader=str(self._spec.grader["type"]))
 
     def _signed(self, group: Group) -> bytes:
         group.reward_worker = self._worker_id

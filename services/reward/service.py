@@ -10,11 +10,11 @@ from __future__ import annotations
 import threading
 import time
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
-from typing import Any
 
 import structlog
 
 from services.job.graders import Grader, GraderError, parse_grader
+from services.job.strict_json import JsonObject, as_object
 from services.reward.errors import CODES, GraderCrashed, GradingFailed
 from services.reward.graders import GraderResult
 from services.reward.sandbox import GraderProcess
@@ -68,7 +68,7 @@ class GraderService:
                     answer(self._client, request.request_id, status, body)
 
 
-def respond(process: GraderProcess, request: GraderRequest) -> tuple[int, dict[str, Any]]:
+def respond(process: GraderProcess, request: GraderRequest) -> tuple[int, JsonObject]:
     """Status and body for one request. Raises GraderNotStarted."""
     try:
         grader = _grader(request.body)
@@ -86,9 +86,9 @@ def respond(process: GraderProcess, request: GraderRequest) -> tuple[int, dict[s
 
 def run_body(
     grader: Grader, result: GraderResult, failure: GradingFailed | None, execution_seconds: float
-) -> dict[str, Any]:
+) -> JsonObject:
     """The body of a grader run. `reward` is a number even after a failure, because typed clients need one."""
-    errors: dict[str, Any] = {code: failure is not None and failure.code == code for code in CODES}
+    errors: JsonObject = {code: failure is not None and failure.code == code for code in CODES}
     errors |= {
         "python_grader_server_error_type": None,
         "python_grader_runtime_error_details": None,
@@ -112,17 +112,17 @@ def run_body(
 
 
 def _run(
-    process: GraderProcess, request: GraderRequest, text: str, item: dict[str, Any]
+    process: GraderProcess, request: GraderRequest, text: str, item: JsonObject
 ) -> tuple[GraderResult, GradingFailed | None]:
     try:
-        return process.grade(request.body["grader"], {"output_text": text}, item, _seconds(request)), None
+        return process.grade(as_object(request.body["grader"]), {"output_text": text}, item, _seconds(request)), None
     except GradingFailed as error:
         return GraderResult(0.0), error
 
 
 def _check(process: GraderProcess, request: GraderRequest) -> None:
     try:
-        process.check(request.body["grader"], _seconds(request))
+        process.check(as_object(request.body["grader"]), _seconds(request))
     except GraderError as error:
         raise _BadRequest(f"grader.{error.field}" if error.field else "grader", error.message) from error
     except GraderCrashed as error:
@@ -134,7 +134,7 @@ def _seconds(request: GraderRequest) -> float:
     return max(ANSWER_SECONDS, min(RUN_SECONDS, request.deadline - time.time() - ANSWER_SECONDS))
 
 
-def _grader(body: dict[str, Any]) -> Grader:
+def _grader(body: JsonObject) -> Grader:
     grader = body.get("grader")
     if not isinstance(grader, dict):
         raise _BadRequest("grader", "expected an object")
@@ -144,7 +144,7 @@ def _grader(body: dict[str, Any]) -> Grader:
         raise _BadRequest(f"grader.{error.field}" if error.field else "grader", error.message) from error
 
 
-def _sample(body: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+def _sample(body: JsonObject) -> tuple[str, JsonObject]:
     text, item = body.get("model_sample"), body.get("item", {})
     if not isinstance(text, str):
         raise _BadRequest("model_sample", "expected text")
@@ -153,7 +153,7 @@ def _sample(body: dict[str, Any]) -> tuple[str, dict[str, Any]]:
     return text, item
 
 
-def _envelope(error: _BadRequest) -> dict[str, Any]:
+def _envelope(error: _BadRequest) -> JsonObject:
     message = f"Invalid '{error.param}': {error}"
     code = "invalid_grader" if error.param.startswith("grader") else "invalid_value"
     return {"error": {"message": message, "type": "invalid_request_error", "param": error.param, "code": code}}

@@ -13,6 +13,7 @@ import time
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from services.job.strict_json import JsonObject
 from services.store import answers, keys
 from services.store.client import Client, CommandRefused, ensure_group
 
@@ -32,7 +33,7 @@ class GraderReply:
     """An answer: an HTTP status (200 or 400) and its JSON body."""
 
     status: int
-    body: dict[str, Any]
+    body: JsonObject
 
 
 @dataclass(frozen=True)
@@ -41,11 +42,11 @@ class GraderRequest:
 
     request_id: str
     kind: RequestKind
-    body: dict[str, Any]
+    body: JsonObject
     deadline: float
 
 
-def ask(client: Client, kind: RequestKind, body: dict[str, Any], timeout_seconds: float) -> GraderReply:
+def ask(client: Client, kind: RequestKind, body: JsonObject, timeout_seconds: float) -> GraderReply:
     """Hand a request to whichever grader process takes it, and wait. Raises GraderUnavailable."""
     request_id = secrets.token_hex(16)
     deadline = time.time() + timeout_seconds
@@ -88,7 +89,7 @@ def take(client: Client, block_seconds: float = 0.0) -> GraderRequest | None:
     return GraderRequest(values["request_id"], kind, json.loads(values["body"]), deadline)
 
 
-def answer(client: Client, request_id: str, status: int, body: dict[str, Any]) -> None:
+def answer(client: Client, request_id: str, status: int, body: JsonObject) -> None:
     """Answer a request that was taken. A second answer to it is never read."""
     key = keys.grader_reply(request_id)
     pipeline = client.pipeline(transaction=True)

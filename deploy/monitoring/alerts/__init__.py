@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from deploy.monitoring.alerts import drift, progress, workers
 from deploy.monitoring.alerts.alert import Alert
 from deploy.monitoring.alerts.phrases import RECORDING
@@ -17,9 +15,9 @@ GROUPS: dict[str, tuple[Alert, ...]] = {
 ALERTS = tuple(alert for alerts in GROUPS.values() for alert in alerts)
 
 
-def document() -> dict[str, Any]:
+def document() -> dict[str, object]:
     """The rule file."""
     recording = [{"record": name, "expr": expr} for name, expr in RECORDING.items()]
-    groups: list[dict[str, Any]] = [{"name": "sspo-recording", "rules": recording}]
+    groups: list[dict[str, object]] = [{"name": "sspo-recording", "rules": recording}]
     groups += [{"name": name, "rules": [alert.rule() for alert in found]} for name, found in GROUPS.items()]
     return {"groups": groups}

@@ -7,7 +7,7 @@ counts; so that what is measured can be asked for without its threshold.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 RUNBOOK = "docs/runbook.md"
 Severity = Literal["critical", "warning", "info"]
@@ -36,7 +36,7 @@ class Alert:
     def runbook(self) -> str:
         return f"{RUNBOOK}#{self.name.lower()}"
 
-    def rule(self) -> dict[str, Any]:
+    def rule(self) -> dict[str, object]:
         """As an entry of a rule file."""
         annotations = {"summary": self.summary, "description": self.description, "runbook_url": self.runbook}
         return {

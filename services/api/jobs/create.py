@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 from pydantic import ValidationError
 
@@ -19,6 +18,7 @@ from services.api.schemas.create import RECORDED_ONLY, CreateJob, Hyperparameter
 from services.disk.layout import UnknownModel
 from services.job.graders import GraderError, parse_grader
 from services.job.spec import ExtensionSpec, JobSpec, LearnerSpec
+from services.job.strict_json import JsonObject
 from services.store.job.jobs import JobRecord, WaitingFor
 from services.store.job.transitions import WAITS_FOR, Status
 
@@ -36,7 +36,7 @@ class Known:
     """Purpose of a file; None when it does not exist."""
     rows_of: Callable[[str], int]
     """Lines of a file."""
-    try_grader: Callable[[dict[str, Any]], None]
+    try_grader: Callable[[JsonObject], None]
     """Has the grader process look at a grader whose fields are right. Raises GraderError."""
 
 

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from services.api.dependencies import Service
 from services.api.errors import ApiError
 from services.job.graders import GraderError, RegexMatchGrader, parse_grader
+from services.job.strict_json import JsonObject, as_object
 from services.store.grader_requests import GraderReply, GraderUnavailable, RequestKind, ask
 
 TRY_SECONDS = 5.0
 """How long a job's creation waits for an answer on its grader."""
 
 
-def ask_grader(service: Service, kind: RequestKind, body: dict[str, Any], timeout_seconds: float) -> GraderReply:
+def ask_grader(service: Service, kind: RequestKind, body: JsonObject, timeout_seconds: float) -> GraderReply:
     """The answer of the process. Raises GraderUnavailable, and ApiError (503) when too many wait already."""
     if not service.grader_slots.acquire(blocking=False):
         raise ApiError(503, "Too many grader requests at once", code="grader_busy", headers={"retry-after": "1"})
@@ -23,7 +22,7 @@ def ask_grader(service: Service, kind: RequestKind, body: dict[str, Any], timeou
         service.grader_slots.release()
 
 
-def try_grader(service: Service, block: dict[str, Any]) -> None:
+def try_grader(service: Service, block: JsonObject) -> None:
     """Have a pattern compiled where that can be stopped. Raises GraderError.
 
     Without an answer the job is accepted: the controller asks again before anything of it starts.
@@ -36,6 +35,6 @@ def try_grader(service: Service, block: dict[str, Any]) -> None:
     except (GraderUnavailable, ApiError):
         return
     if reply.status != 200:
-        error = reply.body["error"]
+        error = as_object(reply.body["error"])
         field = str(error["param"]).removeprefix("grader").removeprefix(".")
         raise GraderError(field, str(error["message"]).removeprefix(f"Invalid '{error['param']}': "))

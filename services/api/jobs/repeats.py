@@ -10,9 +10,9 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from typing import Any
 
 from services.api.errors import ApiError, bad_request
+from services.job.strict_json import JsonObject
 from services.store.job.creations import Claim, Creations
 
 RETRY_WINDOW_SECONDS = 1_200
@@ -21,7 +21,7 @@ KEY_KEPT_SECONDS = 86_400
 MAX_KEY_CHARACTERS = 255
 
 
-def job_id_for(creations: Creations, headers: Mapping[str, str], body: dict[str, Any], new_id: str) -> str:
+def job_id_for(creations: Creations, headers: Mapping[str, str], body: JsonObject, new_id: str) -> str:
     """The id of the job that this request stands for: `new_id`, or the id its first attempt was given.
 
     Raises ApiError (409) for an idempotency key that came with another body before.

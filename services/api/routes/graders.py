@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Depends
 from fastapi.responses import JSONResponse
@@ -13,6 +13,7 @@ from services.api.jobs.grading import ask_grader
 from services.api.schemas.errors import documented
 from services.api.schemas.graders import GraderRunAnswer, RunGrader, ValidateGrader, ValidGrader
 from services.job.graders import parse_grader
+from services.job.strict_json import JsonObject
 from services.store.grader_requests import RequestKind
 
 router = APIRouter(
@@ -39,6 +40,6 @@ def validate_grader(
     return _ask(service, "validate", body.raw)
 
 
-def _ask(service: Service, kind: RequestKind, body: dict[str, Any]) -> JSONResponse:
+def _ask(service: Service, kind: RequestKind, body: JsonObject) -> JSONResponse:
     reply = ask_grader(service, kind, body, service.settings.grader_timeout_seconds)
     return JSONResponse(reply.body, status_code=reply.status)

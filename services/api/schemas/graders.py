@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
 from pydantic import ConfigDict, Field
 
 from services.api.schemas.base import AnswerModel, Request
 from services.job.graders import GraderBlock
+from services.job.strict_json import JsonObject
 
 
 class RunGrader(Request):
@@ -17,7 +18,7 @@ class RunGrader(Request):
     """What grades it."""
     model_sample: Annotated[str, Field(max_length=1_000_000)]
     """The completion, as `{{ sample.output_text }}` names it."""
-    item: dict[str, Any] = Field(default_factory=dict)
+    item: JsonObject = Field(default_factory=dict)
     """The row's other fields, as `{{ item.FIELD }}` names them."""
 
 

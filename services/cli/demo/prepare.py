@@ -11,13 +11,13 @@ from __future__ import annotations
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import yaml
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from services.cli.demo.sums import split, write_rows
 from services.disk.layout import Layout
+from services.job.strict_json import JsonObject
 
 MODEL = "sspo-demo"
 STEPS = 260
@@ -52,7 +52,7 @@ def prepare(data: Path, seed: int, steps: int | None) -> Prepared:
     return Prepared(model, layout.models, folder / "validation.jsonl", job_file)
 
 
-def job_body(seed: int, steps: int) -> dict[str, Any]:
+def job_body(seed: int, steps: int) -> JsonObject:
     """The demo's job, as the create body of the API."""
     grader = {
         "type": "string_check",

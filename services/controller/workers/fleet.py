@@ -15,6 +15,7 @@ import structlog
 from ray.exceptions import RayError
 
 from services.job.spec import JobSpec
+from services.job.strict_json import JsonObject
 from services.records.worker import WORKER_KINDS, WorkerKind
 from services.settings.processes import PlacementSettings
 
@@ -155,10 +156,10 @@ def _actor_class(kind: WorkerKind) -> Any:
     return RewardActor
 
 
-def _resources(kind: WorkerKind) -> dict[str, Any]:
+def _resources(kind: WorkerKind) -> JsonObject:
     """GPUs where the cluster has them; CPU threads are set by the job's spec, so Ray counts none."""
     cluster = ray.cluster_resources()
-    options: dict[str, Any] = {"num_cpus": 0}
+    options: JsonObject = {"num_cpus": 0}
     if kind != "reward" and PlacementSettings.read().device != "cpu" and cluster.get("GPU", 0) >= 1:
         options["num_gpus"] = 1
     if WORKER_RESOURCE in cluster:

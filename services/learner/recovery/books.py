@@ -7,7 +7,6 @@ a newer learner was here; whatever Redis forgot can be asserted again from the o
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 from services.faults import fault
 from services.job.spec import JobSpec
@@ -65,7 +64,7 @@ class Books:
         self.outlines.append(header.outline())
         return header
 
-    def commit(self, batch: Batch, step: int, policy_version: int, settings: Mapping[str, Any]) -> Header:
+    def commit(self, batch: Batch, step: int, policy_version: int, settings: Mapping[str, object]) -> Header:
         """Commit a batch (or only drops), then finish its numbers in Redis. Raises Fenced, SequenceTaken.
 
         `settings` is what a batch is trained with.

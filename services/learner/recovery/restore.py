@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any
 
 import structlog
 
@@ -89,7 +88,7 @@ def cut_draft(
     to_step: int,
     poison: Sequence[int] = (),
     causes: Sequence[str] = (),
-    settings: Mapping[str, Any] = MappingProxyType({}),
+    settings: Mapping[str, object] = MappingProxyType({}),
     policy_version: int = 0,
 ) -> Draft:
     """A record that goes back to `to_step`: a `skip` when there is poison, else a `rollback`.

@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel
 
+from services.job.strict_json import JsonObject
 from services.store import answers, keys
 from services.store.client import Client
 from services.store.index import UnknownCursor
@@ -42,14 +43,14 @@ class Event(BaseModel):
     """`metrics` has figures in `data`."""
     message: str
     """In words."""
-    data: dict[str, Any] | None = None
+    data: JsonObject | None = None
     """Its figures; None: it has none."""
 
 
 def _event(entry_id: Any, stored: Any) -> Event:
-    values: dict[str, Any] = answers.fields(stored)
-    values["data"] = json.loads(values["data"])
-    return Event(id=PREFIX + answers.text(entry_id), **values)
+    values = answers.fields(stored)
+    said = {**values, "id": PREFIX + answers.text(entry_id), "data": json.loads(values["data"])}
+    return Event.model_validate(said)
 
 
 def _position(event_id: str) -> str:
@@ -72,7 +73,7 @@ class Events:
         *,
         level: Level = "info",
         type: Kind = "message",
-        data: dict[str, Any] | None = None,
+        data: JsonObject | None = None,
     ) -> str:
         """Append an event; answers its id. Figures in `data` that are not finite become null."""
         entry: dict[Any, Any] = {

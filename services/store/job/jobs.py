@@ -17,6 +17,7 @@ import structlog
 from pydantic import BaseModel, Field, TypeAdapter
 
 from services.job.spec import JobSpec
+from services.job.strict_json import JsonObject, as_object
 from services.store import answers, keys
 from services.store.client import Client, call
 from services.store.index import ids_after
@@ -89,7 +90,7 @@ class JobRecord(BaseModel):
     """When it was accepted."""
     finished_at: int | None = None
     """When it ended; None before."""
-    request: dict[str, Any]
+    request: JsonObject
     """The create body as accepted."""
     spec: JobSpec
     """What workers know of it, resolved."""
@@ -120,6 +121,11 @@ class JobRecord(BaseModel):
         return self.rollout_workers > 0 and self.reward_workers > 0
 
     @property
+    def metadata(self) -> Mapping[str, object]:
+        """The pairs of text by which it can be found."""
+        return as_object(self.request.get("metadata") or {})
+
+    @property
     def model_name(self) -> str:
         """The name that the trained model gets: `ft:BASE:sspo:SUFFIX:ID`; BASE is without its organisation."""
         base = self.spec.model.rsplit("/", 1)[-1]
@@ -131,7 +137,7 @@ _FIELDS: dict[str, TypeAdapter[Any]] = {
 }
 
 
-def encode_fields(fields: Mapping[str, Any]) -> dict[str, str]:
+def encode_fields(fields: Mapping[str, object]) -> dict[str, str]:
     """Fields of a record as they are stored. Raises TypeError for an unknown name, ValidationError for a bad value."""
     unknown = sorted(fields.keys() - _FIELDS.keys())
     if unknown:
@@ -151,10 +157,10 @@ def _decode(job_id: str, values: Mapping[str, str]) -> JobRecord:
         raise JobUnreadable(job_id, error) from error
 
 
-def _entry_fields(to: Status, now: float, given: Mapping[str, Any]) -> dict[str, str]:
+def _entry_fields(to: Status, now: float, given: Mapping[str, object]) -> dict[str, str]:
     """What a job's record says on entering a state, where the caller says nothing else."""
     wait = WAITS_FOR[to]
-    fields: dict[str, Any] = {
+    fields: JsonObject = {
         "stage": to.value,
         "waiting_for": WaitingFor.of(wait, now) if wait else None,
         "finished_at": int(now) if to in ENDED else None,
@@ -212,7 +218,7 @@ class Jobs:
         wanted = (metadata or {}).items()
         page: list[JobRecord] = []
         for record in self.readable(ids_after(self._client, keys.JOBS, after)):
-            if wanted <= (record.request.get("metadata") or {}).items():
+            if wanted <= record.metadata.items():
                 if len(page) == limit:
                     return page, True
                 page.append(record)

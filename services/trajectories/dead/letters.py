@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from services.job.strict_json import JsonObject
 from services.store import answers, keys
 from services.store.client import Client, call
 from services.store.index import UnknownCursor
@@ -100,7 +101,7 @@ class DeadLetters:
         ]
         return letters[:limit], len(letters) > limit
 
-    def get(self, job_id: str, letter_id: str) -> tuple[Letter, dict[str, Any]]:
+    def get(self, job_id: str, letter_id: str) -> tuple[Letter, JsonObject]:
         """One letter, and what of its payload can be shown. Raises LetterNotFound."""
         position = _position(letter_id)
         rows: Any = self._client.xrange(keys.stream(job_id, DEAD), min=position, max=position)

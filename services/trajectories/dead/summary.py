@@ -5,10 +5,9 @@ Nothing of a payload is executed or trusted: numbers are counted, texts are shor
 
 from __future__ import annotations
 
-from typing import Any
-
 from google.protobuf.message import DecodeError
 
+from services.job.strict_json import JsonObject
 from services.trajectories.entries import EVAL_PROMPTS, PROMPTS
 from sspo_proto.trajectory_pb2 import Group, PromptTask, Trajectory
 
@@ -17,12 +16,12 @@ MAX_TEXT_CHARACTERS = 1000
 MAX_TRAJECTORIES = 16
 
 
-def summarise(payload: bytes, found_in: str) -> dict[str, Any]:
+def summarise(payload: bytes, found_in: str) -> JsonObject:
     """`first_bytes` in hex, and `message`: the fields of what its stream carries; None where it is no such message."""
     return {"first_bytes": payload[:FIRST_BYTES].hex(), "message": _message(payload, found_in)}
 
 
-def _message(payload: bytes, found_in: str) -> dict[str, Any] | None:
+def _message(payload: bytes, found_in: str) -> JsonObject | None:
     message = PromptTask() if found_in in (PROMPTS, EVAL_PROMPTS) else Group()
     try:
         message.ParseFromString(payload)
@@ -33,7 +32,7 @@ def _message(payload: bytes, found_in: str) -> dict[str, Any] | None:
     return _task(message) if isinstance(message, PromptTask) else _group(message)
 
 
-def _task(task: PromptTask) -> dict[str, Any]:
+def _task(task: PromptTask) -> JsonObject:
     sampling = task.sampling
     return {
         "schema_version": task.schema_version,
@@ -49,7 +48,7 @@ def _task(task: PromptTask) -> dict[str, Any]:
     }
 
 
-def _group(group: Group) -> dict[str, Any]:
+def _group(group: Group) -> JsonObject:
     failure = group.failure
     return {
         "schema_version": group.schema_version,
@@ -64,7 +63,7 @@ def _group(group: Group) -> dict[str, Any]:
     }
 
 
-def _trajectory(trajectory: Trajectory) -> dict[str, Any]:
+def _trajectory(trajectory: Trajectory) -> JsonObject:
     return {
         "completion_tokens": len(trajectory.completion_token_ids) // 4,
         "logprobs": len(trajectory.behaviour_logprobs) // 4,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from services.job.strict_json import parse
+from services.job.strict_json import as_object, parse
 
 
 def test_values_are_read() -> None:
@@ -20,3 +20,10 @@ def test_what_only_python_takes_is_refused(text: str) -> None:
 def test_depth_is_bounded() -> None:
     with pytest.raises(RecursionError):
         parse("[" * 100_000 + "]" * 100_000)
+
+
+def test_as_object_passes_an_object_on_and_refuses_anything_else() -> None:
+    assert as_object({"name": "x"}) == {"name": "x"}
+    for other in (["name"], "name", None, 1):
+        with pytest.raises(TypeError, match="expected a JSON object"):
+            as_object(other)

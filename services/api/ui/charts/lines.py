@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from services.api.ui.charts.base import PER_CENT, Options, frame, tooltip, x_axis, y_axis
 from services.api.ui.palette import Palette
@@ -58,7 +57,7 @@ def line_chart(
     steps = [point[0] for line in shown for point in line.points if point[0] is not None]
     if log:
         low, high = _decades(shown)
-    limits: dict[str, Any] = {name: value for name, value in (("min", low), ("max", high)) if value is not None}
+    limits: Options = {name: value for name, value in (("min", low), ("max", high)) if value is not None}
     if log:
         limits["splitNumber"] = max(1, round(math.log10(limits["max"] / limits["min"])))
     stacked = any(line.of and not line.band for line in shown)
@@ -85,9 +84,9 @@ def _positive(line: Line) -> Line:
     return Line(**{**line.__dict__, "points": points})
 
 
-def _series(line: Line, lines: int) -> dict[str, Any]:
+def _series(line: Line, lines: int) -> Options:
     alone = sum(point[1] is not None for point in line.points) < 3
-    series: dict[str, Any] = {
+    series: Options = {
         "name": line.name,
         "type": "line",
         "data": line.points,
@@ -110,7 +109,7 @@ def _series(line: Line, lines: int) -> dict[str, Any]:
     return series
 
 
-def _mark_line(palette: Palette, marks: Sequence[Mark]) -> dict[str, Any]:
+def _mark_line(palette: Palette, marks: Sequence[Mark]) -> Options:
     return {
         "silent": True,
         "symbol": "none",

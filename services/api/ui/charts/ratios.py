@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -154,7 +153,7 @@ _GATE_TIP = (
 )
 
 
-def _curve(palette: Palette, name: str, log_ratios: Sequence[float], weights: Sequence[float]) -> dict[str, Any]:
+def _curve(palette: Palette, name: str, log_ratios: Sequence[float], weights: Sequence[float]) -> Options:
     positive = name == "advantage > 0"
     colour = palette.blue if positive else palette.orange
     points = [
@@ -174,7 +173,7 @@ def _curve(palette: Palette, name: str, log_ratios: Sequence[float], weights: Se
     }
 
 
-def _token_areas(palette: Palette, counts: NDArray[np.float64]) -> list[dict[str, Any]]:
+def _token_areas(palette: Palette, counts: NDArray[np.float64]) -> list[Options]:
     """The histogram as steps: each bucket from its lower to its upper edge, as tall as its share."""
     total = float(counts.sum())
     edges = [LOWEST, *RATIO_BUCKETS, HIGHEST]
