@@ -37,7 +37,8 @@ from services.observability.metrics import METRICS
 from services.records.drift import DriftFigures
 from services.records.step import StepRecord, StepWaits
 from services.store.client import connect
-from services.store.job.jobs import JobRecord, Jobs
+from services.store.job.jobs import Jobs
+from services.store.job.record import JobRecord
 from services.trajectories.codec import floats, ints, mask
 from sspo_core import losses
 from sspo_proto.trajectory_pb2 import Group, PromptTask, Reward, Trajectory, VersionSpan

@@ -25,7 +25,8 @@ from services.learner.opening import open_learner
 from services.records.step import StepRecord
 from services.store.client import Client, connect
 from services.store.job.events import Events
-from services.store.job.jobs import JobRecord, Jobs
+from services.store.job.jobs import Jobs
+from services.store.job.record import JobRecord
 from services.store.job.steps import Steps
 from services.store.job.transitions import Status
 from services.trajectories import streams

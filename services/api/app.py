@@ -11,7 +11,7 @@ from services.api import errors
 from services.api.collector import VERSION, registry_for
 from services.api.dependencies import Service
 from services.api.middleware import BearerKey, BodyLimit, RequestBoundary
-from services.api.routes import dead_letters, files, graders, jobs, permissions, system, x
+from services.api.routes import dead_letters, figures, files, following, graders, jobs, permissions, system, x
 from services.api.schemas.errors import ANYTHING_ELSE
 from services.settings.processes import ApiSettings
 
@@ -32,7 +32,7 @@ def create_app(settings: ApiSettings) -> FastAPI:
     app.state.service = service
     app.state.metrics, duration_seconds = registry_for(service)
     errors.install(app)
-    for module in (files, jobs, graders, permissions, x, dead_letters, system):
+    for module in (files, jobs, graders, permissions, x, figures, following, dead_letters, system):
         app.include_router(module.router)
     upload_bytes = settings.max_upload_bytes + MULTIPART_OVERHEAD_BYTES
     # Added last is outermost.

@@ -28,7 +28,7 @@ from services.observability.metrics import (
 from services.records.step import StepRecord
 from services.records.worker import WORKER_KINDS, WORKER_STATES
 from services.store.client import StoreError
-from services.store.job.jobs import JobRecord
+from services.store.job.record import JobRecord
 from services.store.job.transitions import ENDED, Status
 from services.trajectories.entries import EVAL_PROMPTS, EVAL_TRAJECTORIES, PROMPTS, SCORED, TRAJECTORIES
 from services.trajectories.outcomes import DropReason

@@ -24,8 +24,9 @@ from services.store.client import StoreError
 from services.store.files import StoredFileNotFound
 from services.store.grader_requests import GraderUnavailable
 from services.store.index import UnknownCursor
-from services.store.job.jobs import JobNotFound, JobUnreadable
+from services.store.job.jobs import JobNotFound
 from services.store.job.operations import OperationConflict
+from services.store.job.record import JobUnreadable
 from services.store.job.transitions import IllegalTransition
 from services.trajectories.dead.letters import LetterNotFound, NotRequeueable
 

@@ -20,7 +20,8 @@ from services.disk.layout import Layout
 from services.settings.processes import PlacementSettings
 from services.store import keys
 from services.store.client import Client, CommandRefused, StoreError, call
-from services.store.job.jobs import JobError, JobNotFound, JobRecord, Jobs
+from services.store.job.jobs import JobNotFound, Jobs
+from services.store.job.record import JobError, JobRecord
 from services.store.job.transitions import IllegalTransition, Status
 
 log = structlog.get_logger()

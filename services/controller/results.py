@@ -13,7 +13,7 @@ from services.disk.layout import Layout
 from services.records.figure import Figure, path_of
 from services.store.client import Client
 from services.store.files import Files
-from services.store.job.jobs import JobRecord
+from services.store.job.record import JobRecord
 from services.store.job.steps import Steps
 
 COLUMNS: tuple[Figure, ...] = (

@@ -16,7 +16,7 @@ from services.learner.errors import FATAL, LearnerStalled
 from services.learner.opening import open_learner
 from services.learner.pulse import Pulse
 from services.observability import exporter, logs
-from services.records.worker import WorkerDetail, WorkerState
+from services.records.worker import LearnerOutcome, WorkerDetail, WorkerState
 from services.settings.processes import FolderSettings
 from services.store.client import StoreError, connect
 from services.store.job.presence import BEAT_SECONDS, Presence
@@ -36,11 +36,11 @@ class LearnerProcess:
         self._pulse = Pulse()
         self._patience_seconds = self._spec.learner.stall_seconds + self._spec.learner.wait_seconds
         self._presence = Presence(self._client, self._spec.job_id, worker_id, "learner", exporter.serve_address())
-        self._outcome: Future[dict[str, str]] = Future()
+        self._outcome: Future[LearnerOutcome] = Future()
         threading.Thread(target=self._train, daemon=True, name="train").start()
         threading.Thread(target=self._heartbeat, daemon=True, name="heartbeat").start()
 
-    async def run(self) -> dict[str, str]:
+    async def run(self) -> LearnerOutcome:
         """Wait for the end of training. May be called again by a controller that adopts this actor."""
         return await asyncio.wrap_future(self._outcome)
 
@@ -60,7 +60,7 @@ class LearnerProcess:
             log.exception("learner_crashed")
             self._end(error)
 
-    def _end(self, outcome: dict[str, str] | BaseException) -> None:
+    def _end(self, outcome: LearnerOutcome | BaseException) -> None:
         """The first end counts: a thread that was taken for hung may move after all."""
         try:
             if isinstance(outcome, BaseException):

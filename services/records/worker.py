@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, get_args
+from typing import Literal, TypedDict, get_args
 
 from services.records.record import Record
 
@@ -13,6 +13,17 @@ ScaledKind = Literal["rollout", "reward"]
 SCALED_KINDS: tuple[ScaledKind, ...] = get_args(ScaledKind)
 WorkerState = Literal["starting", "syncing", "ready", "draining", "failed"]
 WORKER_STATES: tuple[WorkerState, ...] = get_args(WorkerState)
+
+
+class LearnerOutcome(TypedDict):
+    """What a learner's `run` answers: plain values, so that a controller of another version can read it."""
+
+    outcome: str
+    """How the training ended: "failed", "fenced", or what the loop says."""
+    code: str
+    """For programs; "" where nothing went wrong."""
+    message: str
+    """In words; "" where nothing went wrong."""
 
 
 class WorkerDetail(Record):

@@ -7,12 +7,12 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 
-def text(value: Any) -> str:
+def text(value: object) -> str:
     """One answer."""
     return value.decode() if isinstance(value, bytes) else str(value)
 
 
-def texts(values: Iterable[Any]) -> list[str]:
+def texts(values: Iterable[object]) -> list[str]:
     """A list of answers."""
     return [text(value) for value in values]
 
@@ -22,7 +22,7 @@ def fields(stored: Mapping[Any, Any]) -> dict[str, str]:
     return {text(name): text(value) for name, value in stored.items()}
 
 
-def finite(value: Any) -> Any:
+def finite(value: object) -> object:
     """The value with null for every float that JSON can't carry (NaN and the infinities)."""
     if isinstance(value, float):
         return value if value - value == 0.0 else None
@@ -33,6 +33,6 @@ def finite(value: Any) -> Any:
     return value
 
 
-def dump(value: Any) -> str:
+def dump(value: object) -> str:
     """Strict JSON of a record of figures; see `finite`."""
     return json.dumps(finite(value), allow_nan=False, separators=(",", ":"))

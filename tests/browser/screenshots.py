@@ -16,7 +16,8 @@ from playwright.sync_api import Browser, Page
 from services.disk.layout import Layout
 from services.job.guard import GuardAction
 from services.store.client import Client, connect
-from services.store.job.jobs import JobError, Jobs
+from services.store.job.jobs import Jobs
+from services.store.job.record import JobError
 from services.store.job.transitions import Status
 from testbed.redis_server import RedisServer
 from tests.browser.records import Course

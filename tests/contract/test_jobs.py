@@ -13,7 +13,8 @@ from services.job.spec import LearnerSpec
 from services.records.outcomes import CheckpointRecord
 from services.store.client import Client
 from services.store.job.events import Events
-from services.store.job.jobs import JobError, Jobs
+from services.store.job.jobs import Jobs
+from services.store.job.record import JobError
 from services.store.job.steps import Checkpoints
 from services.store.job.transitions import Status
 

@@ -11,7 +11,8 @@ import torch
 from services.disk.layout import Layout
 from services.job.spec import JobSpec, LearnerSpec, RewardSpec, RolloutSpec
 from services.store.client import Client
-from services.store.job.jobs import JobRecord, Jobs
+from services.store.job.jobs import Jobs
+from services.store.job.record import JobRecord
 from services.trajectories.codec import encode, floats, ints, mask
 from sspo_proto.trajectory_pb2 import Group, PromptTask, Reward, Sampling, Trajectory, VersionSpan
 

@@ -19,7 +19,7 @@ from services.disk.layout import UnknownModel
 from services.job.graders import GraderError, parse_grader
 from services.job.spec import ExtensionSpec, JobSpec, LearnerSpec
 from services.job.strict_json import JsonObject
-from services.store.job.jobs import JobRecord, WaitingFor
+from services.store.job.record import JobRecord, WaitingFor
 from services.store.job.transitions import WAITS_FOR, Status
 
 HYPERPARAMETERS = "method.reinforcement.hyperparameters"

@@ -7,7 +7,7 @@ import time
 from services.api.dependencies import Service
 from services.drift.explain import explain
 from services.drift.findings import Finding, Surroundings
-from services.store.job.jobs import JobRecord
+from services.store.job.record import JobRecord
 
 LOOK_BACK_STEPS = 64
 """Steps in which the best reward is looked for."""

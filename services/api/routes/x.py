@@ -2,26 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
-import itertools
-import time
-from collections.abc import AsyncIterator
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Header, Query
-from fastapi.responses import StreamingResponse
+from fastapi import APIRouter, Depends
 
 from services.api.bodies import Accepted, JsonBody, JsonRoute
 from services.api.dependencies import Service, Svc
-from services.api.jobs.explanation import explanation
 from services.api.parameters import JobId
-from services.api.schemas.base import Listing, Page
-from services.api.schemas.errors import documented, no_json
+from services.api.schemas.base import Page
+from services.api.schemas.errors import documented
 from services.api.schemas.extensions import (
-    Explanation,
-    FindingView,
-    GateAnswer,
-    MetricPoint,
     ModelAnswer,
     Scale,
     ScaleAnswer,
@@ -29,20 +19,12 @@ from services.api.schemas.extensions import (
 )
 from services.api.schemas.job_file import JsonObject, job_schema
 from services.api.schemas.job_view import Desired, JobView, LedgerView, Waiting, WorkerView, streams_of
-from services.api.schemas.jobs import EventAnswer, JobFailure
-from services.api.schemas.said import Said
-from services.records.outcomes import EvaluationRecord
-from services.records.record import numbers
-from services.records.samples import SampledGroup
-from services.records.step import StepRecord
+from services.api.schemas.jobs import JobFailure
 from services.records.worker import ScaledKind
-from services.store.job.looks import gate_of, samples_of
 from services.store.job.transitions import ENDED
 from services.trajectories.stream_stats import stream_stats
 
 BY = "api"
-POLL_SECONDS = 0.5
-KEEP_ALIVE_SECONDS = 15.0
 
 router = APIRouter(prefix="/v1/x", tags=["extensions"], route_class=JsonRoute, responses=documented(401, 503))
 OF_A_JOB = documented(404, 409)
@@ -100,82 +82,6 @@ def _scale(service: Service, job_id: str, kind: ScaledKind, wanted: Scale) -> Sc
     )
 
 
-@router.get("/jobs/{job_id}/metrics", responses=OF_A_JOB | documented(400))
-def job_metrics(
-    service: Svc,
-    job_id: JobId,
-    name: Annotated[list[str] | None, Query(description="A figure, as a dotted path. Left out: all.")] = None,
-    since: Annotated[int, Query(ge=0, description="First step.")] = 0,
-    limit: Annotated[int, Query(ge=1, le=10_000, description="Steps at most.")] = 1000,
-) -> Listing[MetricPoint]:
-    """Figures of `limit` steps from `since` on, ascending; `name` is a dotted path and may be repeated; without it all.
-
-    When there are more, the next page begins after the last step of this one.
-    """
-    service.jobs.get(job_id)
-    records = itertools.islice(service.steps.each(job_id, since), limit + 1)
-    # Unchecked: these are numbers already, and a long job has millions of them.
-    points = [MetricPoint.model_construct(step=record.step, values=_select(record, name)) for record in records]
-    return Listing(data=points[:limit], has_more=len(points) > limit)
-
-
-@router.get("/jobs/{job_id}/explain", responses=OF_A_JOB)
-def explain_job(service: Svc, job_id: JobId) -> Explanation:
-    """What the figures mean now, in words, the gravest first."""
-    return Explanation(data=[FindingView.of(finding) for finding in explanation(service, job_id)])
-
-
-@router.get("/jobs/{job_id}/evaluations", responses=OF_A_JOB)
-def job_evaluations(service: Svc, job_id: JobId) -> Listing[Said[EvaluationRecord]]:
-    """Outcomes of the evaluations on the validation file, ascending."""
-    service.jobs.get(job_id)
-    return Listing(data=service.evaluations.list(job_id), has_more=False)
-
-
-def _select(record: StepRecord, names: list[str] | None) -> dict[str, float | None]:
-    figures = dict(numbers(record))
-    return figures if names is None else {name: figures[name] for name in names if name in figures}
-
-
-@router.get(
-    "/jobs/{job_id}/events/stream",
-    response_class=StreamingResponse,
-    responses=no_json("text/event-stream") | OF_A_JOB | documented(400),
-)
-def stream_events(
-    service: Svc,
-    job_id: JobId,
-    last_event_id: Annotated[str, Header(description="Id of the last event that was heard.")] = "",
-    after: Annotated[str, Query(description="The same, for clients that can't set headers.")] = "",
-) -> StreamingResponse:
-    """Server-sent events: all events after `Last-Event-ID` (or `after`), then each new one until the job has ended."""
-    service.jobs.get(job_id)
-    position = last_event_id or after
-    service.events.follow(job_id, position)  # an unknown id is a 400 now rather than a broken stream
-    return StreamingResponse(_follow(service, job_id, position), media_type="text/event-stream")
-
-
-async def _follow(service: Service, job_id: str, position: str) -> AsyncIterator[str]:
-    heard = time.monotonic()
-    while True:
-        # Status first: an event written before the job ended is then in the batch that follows.
-        ended = (await asyncio.to_thread(service.jobs.get, job_id)).status in ENDED
-        events = await asyncio.to_thread(service.events.follow, job_id, position)
-        for event in events:
-            position = event.id
-            yield f"id: {event.id}\nevent: {event.type}\ndata: {EventAnswer.of(event).model_dump_json()}\n\n"
-        if events:
-            heard = time.monotonic()
-            continue
-        if ended:
-            yield "event: end\ndata: {}\n\n"
-            return
-        if time.monotonic() - heard > KEEP_ALIVE_SECONDS:
-            heard = time.monotonic()
-            yield ": keep-alive\n\n"
-        await asyncio.sleep(POLL_SECONDS)
-
-
 @router.get("/metrics/targets")
 def metrics_targets(service: Svc) -> list[TargetGroup]:
     """Prometheus HTTP service discovery: the pages of the workers of jobs that have not ended, and of Ray's nodes."""
@@ -193,27 +99,6 @@ def metrics_targets(service: Svc) -> list[TargetGroup]:
 
 def _target(address: str, **labels: str) -> TargetGroup:
     return TargetGroup(targets=[address], labels=labels)
-
-
-@router.get("/jobs/{job_id}/gate", responses=OF_A_JOB)
-def job_gate(service: Svc, job_id: JobId) -> GateAnswer:
-    """The curve of the job's gate: a token's weight over its log ratio; null before a learner wrote it."""
-    service.jobs.get(job_id)
-    return GateAnswer(gate=gate_of(service.settings.layout.job(job_id)))
-
-
-@router.get("/jobs/{job_id}/samples", responses=OF_A_JOB | documented(400))
-def job_samples(
-    service: Svc,
-    job_id: JobId,
-    since: Annotated[int, Query(ge=0, description="First step.")] = 0,
-    limit: Annotated[int, Query(ge=1, le=64, description="Groups at most.")] = 16,
-) -> Listing[Said[SampledGroup]]:
-    """Groups to look at, trained at step `since` or later, the newest `limit`, ascending."""
-    service.jobs.get(job_id)
-    kept = samples_of(service.settings.layout.job(job_id), limit + 1)
-    found = [sample for sample in kept if sample.step >= since]
-    return Listing(data=found[-limit:], has_more=len(found) > limit)
 
 
 @router.get("/schema/job")

@@ -12,7 +12,7 @@ from services.api.schemas.said import Said
 from services.job.spec import JobSpec
 from services.records.drift import DriftFigures
 from services.records.worker import WorkerKind, WorkerRecord, WorkerState
-from services.store.job.jobs import WaitingFor
+from services.store.job.record import WaitingFor
 from services.store.job.transitions import Status
 from services.store.job.waits import WaitKey
 from services.trajectories.ledger import LedgerSnapshot

@@ -10,7 +10,7 @@ from services.api.schemas.base import AnswerModel, Named
 from services.job.spec import ResolvedBlocks
 from services.records.outcomes import CheckpointRecord
 from services.store.job.events import Event, Kind, Level
-from services.store.job.jobs import JobError, JobRecord
+from services.store.job.record import JobError, JobRecord
 from services.store.job.transitions import Status
 
 STRICT_STATUS = {Status.PAUSED: Status.QUEUED, Status.PAUSING: Status.RUNNING}

@@ -10,7 +10,7 @@ from services.controller.results import register_results
 from services.controller.workers.crew import Crew
 from services.disk.layout import Layout
 from services.store.client import Client
-from services.store.job.jobs import JobRecord
+from services.store.job.record import JobRecord
 from services.store.job.transitions import Status
 from services.store.job.waits import Wait, WaitKey
 from services.trajectories.progress import ProgressRecord

@@ -19,7 +19,7 @@ from services.controller.workers.crew import Crew
 from services.disk.layout import Layout
 from services.job.spec import JobSpec
 from services.store.client import Client
-from services.store.job.jobs import JobRecord
+from services.store.job.record import JobRecord
 from services.store.job.transitions import Status
 from services.trajectories.progress import Progress
 

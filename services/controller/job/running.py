@@ -7,7 +7,7 @@ from services.controller.job.standing import Standing
 from services.controller.job.waiting import situation_of
 from services.controller.workers.crew import Crew
 from services.store.client import Client
-from services.store.job.jobs import JobRecord
+from services.store.job.record import JobRecord
 from services.trajectories.ledger import Ledger
 from services.trajectories.progress import Progress, ProgressRecord
 

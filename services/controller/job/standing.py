@@ -10,7 +10,8 @@ from services.controller.job.waiting import Situation
 from services.job.spec import JobSpec
 from services.store.client import Client
 from services.store.job.events import Events
-from services.store.job.jobs import JobError, JobRecord, Jobs, WaitingFor
+from services.store.job.jobs import Jobs
+from services.store.job.record import JobError, JobRecord, WaitingFor
 from services.store.job.transitions import IllegalTransition, Status
 
 log = structlog.get_logger()

@@ -12,7 +12,7 @@ from services.controller.validation import InvalidFile, validate_files
 from services.disk.layout import Layout
 from services.job.spec import JobSpec
 from services.store.client import Client
-from services.store.job.jobs import JobError, JobRecord
+from services.store.job.record import JobError, JobRecord
 from services.store.job.transitions import Status
 from services.store.job.waits import Wait, WaitKey
 from services.trajectories import streams

@@ -11,7 +11,7 @@ from services.controller.job.waiting import Situation
 from services.controller.workers.crew import Crew
 from services.disk.layout import Layout
 from services.store.client import Client
-from services.store.job.jobs import JobRecord
+from services.store.job.record import JobRecord
 from services.store.job.transitions import Status
 from services.store.job.waits import Wait, WaitKey
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from services.controller.issuing.capacity import Capacity, Limit
 from services.records.worker import ScaledKind, WorkerRecord
-from services.store.job.jobs import JobRecord
+from services.store.job.record import JobRecord
 from services.store.job.waits import Wait, WaitKey
 from services.trajectories.ledger import LedgerSnapshot
 from services.trajectories.progress import ProgressRecord

@@ -18,7 +18,7 @@ from services.records.worker import WORKER_KINDS, WorkerKind, WorkerRecord
 from services.store import keys
 from services.store.client import Client
 from services.store.job.events import Events
-from services.store.job.jobs import JobError
+from services.store.job.record import JobError
 from services.store.job.registry import Registry
 from services.trajectories import streams
 from services.trajectories.progress import Progress
@@ -120,7 +120,7 @@ class Crew:
     def _ended(self, ended: Ended) -> JobError | None:
         member = ended.member
         self._forget(member.id)
-        if isinstance(ended.outcome, dict) and ended.outcome.get("outcome") == "failed":
+        if isinstance(ended.outcome, dict) and ended.outcome["outcome"] == "failed":
             return JobError(code=ended.outcome["code"], message=ended.outcome["message"])
         if ended.outcome is not None or member.draining:
             log.info("actor_ended", job=self._id, worker=member.id, outcome=str(ended.outcome))

@@ -16,7 +16,7 @@ from ray.exceptions import RayError
 
 from services.job.spec import JobSpec
 from services.job.strict_json import JsonObject
-from services.records.worker import WORKER_KINDS, WorkerKind
+from services.records.worker import WORKER_KINDS, LearnerOutcome, WorkerKind
 from services.settings.processes import PlacementSettings
 
 log = structlog.get_logger()
@@ -45,7 +45,7 @@ class Ended:
     """An actor that is gone. `outcome` is what its `run` answered; None when it died, with the cause in `error`."""
 
     member: Member
-    outcome: Any
+    outcome: LearnerOutcome | str | None
     error: str
 
 

@@ -15,7 +15,8 @@ from services.controller.loop import LONGEST_PAUSE_SECONDS, MAX_TROUBLES, TICK_S
 from services.disk.layout import Layout
 from services.store import keys
 from services.store.client import Client, CommandRefused, StoreError
-from services.store.job.jobs import JobRecord, Jobs
+from services.store.job.jobs import Jobs
+from services.store.job.record import JobRecord
 from services.store.job.transitions import Status
 from tests.support.tiny import create_job, job_spec
 

@@ -15,7 +15,8 @@ from services.records.drift import DriftFigures
 from services.records.step import StepRecord
 from services.store.client import Client
 from services.store.files import Files
-from services.store.job.jobs import JobRecord, Jobs
+from services.store.job.jobs import Jobs
+from services.store.job.record import JobRecord
 from services.store.job.steps import KEPT, Steps
 from services.store.job.transitions import Status
 from tests.support.tiny import create_job, job_spec

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from services.job.spec import JobSpec, LearnerSpec, RewardSpec, RolloutSpec
-from services.store.job.jobs import JobRecord
+from services.store.job.record import JobRecord
 
 MakeRecord = Callable[..., JobRecord]
 

@@ -22,7 +22,7 @@ from services.api.ui.series import Column
 from services.api.ui.thinning import Points, thin
 from services.api.ui.watch import Watches
 from services.api.ui.words import count, number
-from services.store.job.jobs import JobRecord
+from services.store.job.record import JobRecord
 
 Shown = Column | Literal["evaluation", "throughput"]
 """A column, or what is computed of several."""

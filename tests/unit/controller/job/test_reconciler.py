@@ -23,7 +23,8 @@ from services.records.worker import WorkerRecord, WorkerState
 from services.store import keys
 from services.store.client import Client
 from services.store.job.events import Event, Events
-from services.store.job.jobs import JobError, JobRecord, Jobs
+from services.store.job.jobs import Jobs
+from services.store.job.record import JobError, JobRecord
 from services.store.job.transitions import CANCEL, Status
 from services.store.job.waits import Wait, WaitKey
 from services.trajectories import streams

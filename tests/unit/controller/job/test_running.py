@@ -20,7 +20,8 @@ from services.records.worker import WorkerRecord
 from services.store import keys
 from services.store.client import Client
 from services.store.job.events import Events
-from services.store.job.jobs import JobError, JobRecord, Jobs
+from services.store.job.jobs import Jobs
+from services.store.job.record import JobError, JobRecord
 from services.store.job.steps import Evaluations
 from services.store.job.transitions import PAUSE, Status
 from services.trajectories.entries import EVAL_PROMPTS, EVAL_SCORED, PROMPTS

@@ -15,7 +15,8 @@ from services.controller.validation import InvalidFile
 from services.disk.layout import Layout
 from services.store import keys
 from services.store.client import Client
-from services.store.job.jobs import JobRecord, Jobs
+from services.store.job.jobs import Jobs
+from services.store.job.record import JobRecord
 from services.store.job.transitions import CANCEL, RESUME, Status
 from services.trajectories.entries import PROMPTS
 from tests.support.tiny import create_job, job_spec

@@ -9,7 +9,7 @@ import pytest
 from services.controller.issuing.capacity import Capacity, Limit
 from services.controller.job.waiting import LEARNER_PHASES, Situation, situation_of
 from services.records.worker import WorkerRecord
-from services.store.job.jobs import JobRecord
+from services.store.job.record import JobRecord
 from services.store.job.waits import WaitKey
 from services.trajectories.ledger import LedgerSnapshot
 from services.trajectories.progress import ProgressRecord

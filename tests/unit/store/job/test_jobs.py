@@ -13,7 +13,8 @@ from services.store import keys
 from services.store.client import Client, connect
 from services.store.index import UnknownCursor
 from services.store.job.events import Events
-from services.store.job.jobs import JobError, JobNotFound, Jobs, JobUnreadable, WaitingFor
+from services.store.job.jobs import JobNotFound, Jobs
+from services.store.job.record import JobError, JobUnreadable, WaitingFor
 from services.store.job.transitions import CANCEL, PAUSE, RESUME, TRANSITIONS, IllegalTransition, Status
 from services.store.job.waits import Wait, WaitKey
 
