@@ -105,9 +105,9 @@ def plan(
 ) -> list[RowPlan]:
     """Micro-batches that hold every sequence once, each at most `token_budget` tokens with its padding.
 
-    Padded: the cheapest of all splits, where a computed token costs 1 and one more micro-batch `launch_tokens`. It is
-    found among the splits of the sequences in order of length: let one of two micro-batches have the longest rows of
-    both, and neither gets longer. Packed: first fit, longest first. Raises ValueError naming the argument.
+    Padded: the cheapest split, if a computed token costs 1 and a micro-batch `launch_tokens`. Only splits of the
+    sequences in order of length are tried. Others can't be cheaper: move the longest rows of two micro-batches into one
+    of them, and neither gets longer. Packed: first fit, longest first. Raises ValueError naming the argument.
     """
     if layout not in get_args(Layout):
         raise ValueError(f"layout: must be one of {', '.join(get_args(Layout))}; got {layout!r}")
@@ -136,7 +136,8 @@ def restore(micro_batches: Sequence[RowPlan], results: Sequence[Tensor]) -> list
 def _cheapest_split(
     order: Sequence[int], lengths: Sequence[int], token_budget: int, launch_tokens: int
 ) -> list[Sequence[int]]:
-    """`order` is by length. cost[i] is that of the best split of the first i rows; its last part begins at first[i]."""
+    """Here `order` is by length. cost[i] is the cost of the best split of the first i rows, and its last part begins at
+    first[i]."""
     cost = torch.zeros(len(order) + 1, dtype=torch.int64)
     places = torch.arange(len(order) + 1)
     first = [0] * (len(order) + 1)

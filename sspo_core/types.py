@@ -1,7 +1,7 @@
 """The loss's inputs and outputs. Shape suffixes in this package: `_B` sequence, `_T` token, `_G` member of a group.
 
-`policy` is what is trained, `behaviour` what sampled (with its own numerics), `proximal` the policy at the start of the
-update as the trainer recomputes it, `reference` what a KL penalty holds the policy to.
+`policy` is being trained, `behaviour` has sampled (with its own numerics), `proximal` is the policy at the start of the
+update as the trainer recomputes it, and a KL penalty holds the policy to `reference`.
 """
 
 from __future__ import annotations

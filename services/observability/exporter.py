@@ -1,7 +1,7 @@
-"""A worker's own page of metrics: its meters, its process, and what an engine in it says of itself.
+"""A worker's own page of metrics: its meters, its process, and the metrics of its engine.
 
-Found by service discovery through the address in the worker's record; it ends with its process, and its series with it.
-Listens on loopback unless `SSPO_METRICS_HOST` says otherwise: a page has no key.
+Service discovery finds it through the address in the worker's record. The page and its series end with the process. It
+listens on loopback unless `SSPO_METRICS_HOST` says otherwise: a page has no key.
 """
 
 from __future__ import annotations

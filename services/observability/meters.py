@@ -1,7 +1,7 @@
-"""What a worker counts of itself: the metrics of the table whose source is "worker", made when first used.
+"""The meters of a worker: metrics of the table whose source is "worker", made when first used.
 
 One process is one worker of one job, so meters are the process's own, as prometheus_client's are. They live in a
-registry beside the default one, in which engines keep theirs; `exporter` serves both.
+registry of their own, because engines use the default one; `exporter` serves both.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
 Exporters and dashboards take names from here and nowhere else. Labels are bounded: no prompt, group or worker ids. The
 job's label is `job_id`, because Prometheus keeps `job` for its own scrape jobs. Job-level figures are exported by the
-API from Redis, so that they outlive a dead learner; workers export only what is their own, without `job_id`, `kind` and
-`worker`: those come from discovery.
+API from Redis, so that they outlive a dead learner; workers export only their own. Their series have no `job_id`,
+`kind` and `worker`: service discovery adds these labels.
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""What the service says of itself, as typed models: steps, drift, samples, evaluations, checkpoints, workers."""
+"""The records of the service as typed models: steps, drift, samples, evaluations, checkpoints, workers."""

@@ -1,4 +1,4 @@
-"""Figures of a step, each given by the function that reads it: a field that is renamed is a type error everywhere."""
+"""Figures of a step. A function reads each of them, so a renamed field is a type error everywhere."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What comes of a job besides steps: evaluations and checkpoints."""
+"""Records of a job besides its steps: evaluations and checkpoints."""
 
 from __future__ import annotations
 

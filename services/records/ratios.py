@@ -1,6 +1,6 @@
-"""What importance ratios are like: the figures of `sspo_core.diagnostics.figures`, field by field.
+"""Figures of importance ratios: those of `sspo_core.diagnostics.figures`, field by field.
 
-A figure without anything to be a mean of is left out. `tests/unit/records` holds the fields against the core's table.
+A figure whose mean has no terms is left out. `tests/unit/records` holds the fields against the core's table.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from services.records.record import Record
 
 
 class RatioFigures(Record):
-    """Of all tokens of a step, or of those of one staleness and update."""
+    """Figures of all tokens of a step, or of the tokens of one staleness and update."""
 
     tokens: float | None = None
     """Unmasked tokens with finite log-probs."""

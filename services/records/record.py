@@ -1,4 +1,4 @@
-"""The base of every record, and what all of them have in common.
+"""The base of every record.
 
 Invariants: a record is written as compact JSON of the fields that were set, with null for a number that is not finite;
 reading takes what older and newer versions wrote: unknown fields are passed over, missing ones have their defaults.

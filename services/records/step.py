@@ -1,7 +1,7 @@
-"""What a learner says of one step.
+"""The record of one step, as the learner writes it.
 
-`StepFigures` is what training a batch gives; `StepRecord` adds what is known around it. Figures of a record that an
-older version didn't write are None, its parts are empty.
+Training a batch gives `StepFigures`; `StepRecord` adds the circumstances of the step. A figure that an older version
+didn't write is None, and a part that it didn't write is empty.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ from services.records.record import Record
 
 
 class OfStep(Record):
-    """What belongs to one step. The number leads each line on disk, so that a line need not be parsed for it."""
+    """Base of records that belong to one step. The number leads each line on disk, so nobody has to parse a line to
+    find it."""
 
     step: int
     """Its number, from 0; it is done when this is said."""

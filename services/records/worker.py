@@ -1,4 +1,4 @@
-"""What a worker says of itself, about once a second."""
+"""The record that a worker writes about once a second."""
 
 from __future__ import annotations
 

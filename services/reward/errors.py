@@ -1,4 +1,4 @@
-"""What can go wrong in one grader call, named as the OpenAI API names it.
+"""Errors of one grader call, named as the OpenAI API names them.
 
 `code` is one of `CODES`, so that the REST answer, the failure of a group and the error counter speak one language.
 A transient error may be tried again; a permanent one would come out the same.

@@ -8,8 +8,8 @@ Answers `{"ready": true}` once, then one line per request line, in order:
 A request without a sample asks whether the grader can be used at all; the answer is `"refused": null`, or the field and
 why: `"refused": {"field": ..., "message": ...}`.
 
-It ends when stdin does. Whatever is not an expected error ends it too, and its parent sees a crash. Limits: address
-space for its life, CPU time per request, so that an orphan with a catastrophic pattern can't burn a core for ever.
+The process ends when stdin does. An unexpected error ends it too, and its parent sees a crash. Address space is limited
+for its life, and CPU time for each request: an orphan with a catastrophic pattern burns no core for ever.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Executing graders. Pure functions: the same sample and item give the same reward.
 
-Only the grader process calls what is here: to compile or to match a regular expression can hold the interpreter for
-ever, and only a kill helps.
+Only the grader process may call these functions. A regular expression can hold the interpreter for ever while it is
+compiled or matched, and then only a kill helps.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _OPERATIONS: dict[str, Callable[[str, str], bool]] = {
 
 
 def check(grader: Grader) -> None:
-    """What can only be said by trying it: a pattern has to compile. Raises GraderError."""
+    """Check what only a trial shows: the pattern has to compile. Raises GraderError."""
     if isinstance(grader, RegexMatchGrader):
         try:
             re.compile(grader.pattern)

@@ -1,8 +1,8 @@
 """A standing grader process, seen from its parent.
 
 Invariants: every call ends by its deadline, in a finite reward or a typed error; after a time-out, a crash or an
-interruption the process is dead and the next call starts a fresh one, so that no late answer is ever taken for the
-answer to another question. The child's environment holds no secret of ours, and nothing but JSON passes.
+interruption the process is dead and the next call starts a fresh one. So a late answer can't be taken for the answer to
+another question. The child's environment holds no secret of ours, and nothing but JSON passes.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """From a sampled group to its payload for the learner: rewards for all trajectories, or one typed failure.
 
-Invariants: a failure that came in goes out byte for byte; a payload that can't be read becomes a failure that still
-names the group's number.
+Invariants: a failure passes through byte for byte; an unreadable payload becomes a failure that still names the group's
+number.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The standing grader service: answers grader runs and validations asked for over REST.
 
 Each of a few threads owns one grader process, so that one endless pattern doesn't hold up everyone. The answers are
-bodies of the OpenAI API: a run that went wrong is a 200 whose reward is 0 and whose `errors` name what went wrong; a
-grader that is refused, or a request without its fields, is a 400 with the error envelope.
+bodies of the OpenAI API. A run that failed is a 200 whose reward is 0 and whose `errors` name the failure. A refused
+grader, or a request without its fields, is a 400 with the error envelope.
 """
 
 from __future__ import annotations

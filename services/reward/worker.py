@@ -1,8 +1,9 @@
 """A reward worker: takes sampled groups, has them scored, hands them on.
 
 Invariants: an entry is held, and its lease refreshed, from its taking until its hand-over or return. One thread grades,
-refreshes and writes the heartbeat, between grader calls that each end by their deadline: whoever hangs stops
-refreshing, and others take over. Evaluation yields to training, but every few groups it gets its turn.
+refreshes and writes the heartbeat, between grader calls that each end by their deadline. So a worker that hangs stops
+refreshing, and others take over its entries. Training goes before evaluation, but evaluation gets a turn every few
+groups.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """What a rollout worker needs of an inference engine.
 
-One engine holds one version of the weights at a time; every token it samples is labelled with the version that
-sampled it. Behaviour log-probs are those of the distribution really sampled from (after temperature). How weights
-travel is the engine's matter: it gets a version folder and its manifest.
+One engine holds one version of the weights at a time; every token it samples is labelled with the version that sampled
+it. Behaviour log-probs are those of the distribution really sampled from (after temperature). The engine decides how
+weights travel: it gets a version folder and its manifest.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ class Engine(Protocol):
         """Log-probs of `token_ids[1:]` at temperature 1, ahead of everything that waits."""
 
     async def check(self) -> None:
-        """Returns once the engine's own loop has turned; whoever calls sets the deadline."""
+        """Returns once the engine's own loop has turned. The caller sets the deadline."""
 
     async def stop(self) -> None:
         """End the engine's process. Never raises for an engine that is dead already."""

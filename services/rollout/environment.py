@@ -1,4 +1,5 @@
-"""The environment variables of an engine. They have to be set before vllm is imported; its process inherits them."""
+"""The environment variables of an engine. They have to be set before vllm is imported; the engine's process inherits
+them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What others see of a rollout worker: its state in the registry, and the event that says how it ended.
+"""Shows a rollout worker to others: its state in the registry, and the event that says how it ended.
 
 The worker's loop itself writes the heartbeat: a loop that hangs falls silent.
 """

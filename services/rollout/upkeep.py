@@ -1,4 +1,4 @@
-"""What goes on whatever else a rollout worker does: heartbeat, leases, and the question whether the engine turns.
+"""Upkeep beside all other work of a rollout worker: heartbeat, leases, and the question whether the engine turns.
 
 Invariant: leases are refreshed only while the engine is known to turn, or while it loads under a deadline.
 """

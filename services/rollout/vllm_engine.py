@@ -1,7 +1,7 @@
 """The vLLM engine: AsyncLLM with in-flight weight updates from version folders.
 
 Invariants: every sampled token carries the label of the version that sampled it; a version is labelled only after the
-worker has proven that it holds it; whatever leaves the model half loaded raises EngineBroken. The engine's process
+worker has proven that it holds it; an error that leaves the model half loaded raises EngineBroken. The engine's process
 inherits the environment, so `engine_environment` must be applied before this module is imported.
 """
 

@@ -1,8 +1,9 @@
-"""What runs inside vLLM's worker: reload from a version folder, and the proof that every layer has its new weights.
+"""Code that runs inside vLLM's worker: reload from a version folder, and the proof that every layer has its new
+weights.
 
-Named to vLLM by `worker_extension_cls`, which adds this class to the worker's bases: attribute names must not exist
-there. Arguments and answers cross a process border as plain values, so a refusal is an answer, not an exception; an
-exception after the first tensor moved means a half-loaded model.
+Named to vLLM by `worker_extension_cls`, which adds this class to the worker's bases, so its attributes must have names
+that the worker doesn't use. Arguments and answers cross a process border as plain values, so a refusal is an answer,
+not an exception; an exception after the first tensor moved means a half-loaded model.
 """
 
 from __future__ import annotations
@@ -116,7 +117,8 @@ def _differences(model: nn.Module, tensors: Mapping[str, Tensor]) -> list[str]:
 
 
 def _expected(model: nn.Module, tensors: Mapping[str, Tensor], name: str) -> Tensor | None:
-    """What parameter `name` must hold: the file's tensor, those fused into it, or the embedding of a tied head."""
+    """The tensor that parameter `name` must hold: the file's, several fused into it, or the embedding of a tied
+    head."""
     if name in tensors:
         return tensors[name]
     if name == HEAD:

@@ -1,4 +1,4 @@
-"""Whether the engine still turns: asked about every second, beside the work."""
+"""Asks about once a second, beside the work, whether the engine still turns."""
 
 from __future__ import annotations
 

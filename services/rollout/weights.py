@@ -1,7 +1,7 @@
 """Which weights the engine holds, and which of them it has proven to hold.
 
-Invariant: a version counts as passed only after this engine, in this incarnation, has answered its canary. Whoever has
-a result waits for the verdict on every version in it.
+Invariant: a version counts as passed only after this engine, in this incarnation, has answered its canary. A finished
+group waits for the verdict on every version in it.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """A rollout worker: takes prompts, samples groups, hands them over; changes weights while it samples.
 
 One loop does everything that has an order: weights, heartbeat, leases, taking. Each group is a task of its own. An
-error that breaks the engine or its proof ends `run`, and the process has to go. Leases are given back where the groups
-can't be the cause; where they may have broken the engine they run out, so that the death is counted.
+error that breaks the engine or its proof ends `run`, and the process has to go. If the groups can't be the cause, the
+worker gives their leases back. If they may be, it lets the leases run out, so the death is counted against them.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The connection to Redis, and the Lua scripts beside this file.
 
 The only module that imports redis. Every command has a time-out, connection errors are retried with back-off (each
-script is idempotent or answers "not yours" on a repeat), and what stays unreachable raises `StoreError`.
+script is idempotent or answers "not yours" on a repeat), and a Redis that stays unreachable raises `StoreError`.
 """
 
 from __future__ import annotations

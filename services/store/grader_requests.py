@@ -1,8 +1,8 @@
 """Grader runs and validations asked for over REST: the API asks, a standing grader process answers.
 
 A request is one stream entry that exactly one process takes; its answer is a list of its own that expires. Invariants:
-an asker waits no longer than it said; a request whose asker has given up is never taken; an answer nobody fetched goes.
-A process that dies while it holds a request answers nothing; the asker's deadline passes then.
+an asker waits no longer than it said; a process takes no request whose asker has given up; an answer that nobody
+fetches expires. If a process dies while it holds a request, no answer comes and the asker's deadline passes.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Ids by time of creation, paged so that new ones never shift a page.
 
-Invariant: an index only grows. A deleted record keeps its id here, so that a reader who deletes while paging can go on
-from an id that is gone.
+Invariant: an index only grows. A deleted record keeps its id here. So a reader who deletes while paging can go on from
+a deleted id.
 """
 
 from __future__ import annotations

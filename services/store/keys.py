@@ -110,7 +110,7 @@ def workers_started(job_id: str) -> str:
 
 
 def stream_index(job_id: str, name: str) -> str:
-    """Hash beside a stream: entry id -> "number step bytes tokens source"; whoever changes one changes both."""
+    """Hash beside a stream: entry id -> "number step bytes tokens source"; a Lua call that changes one changes both."""
     return f"{stream(job_id, name)}:index"
 
 

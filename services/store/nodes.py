@@ -1,4 +1,4 @@
-"""Ray's nodes, for whoever scrapes their pages of metrics. Written by the controller in charge only."""
+"""Ray's nodes, for Prometheus to scrape. Only the controller in charge writes them."""
 
 from __future__ import annotations
 

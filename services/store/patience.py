@@ -1,7 +1,7 @@
-"""How long a command is tried again while Redis can't be reached: a deadline, not a number of tries.
+"""Repeats a command while Redis can't be reached, until a deadline and not for a number of tries.
 
-Invariants: pauses grow and are jittered, so that a Redis that comes back isn't met by everybody at once; the tries of a
-connection inside the tries of a command share its deadline; a refused password is not tried again.
+Invariants: pauses grow and are jittered, so clients don't all return at once when Redis does; a connection's tries
+within a command share the command's deadline; a refused password is not tried again.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""What lies in a stream: the names of the streams, and an entry as its readers see it.
+"""The names of the streams, and an entry of a stream as its readers see it.
 
-Invariant: reading an entry never raises. Whatever its plain fields lack is said in `problem`, so that a message of
-strangers is buried by whoever meets it instead of ending a worker.
+Invariant: reading an entry never raises. If its plain fields are incomplete, `problem` says so. The reader then buries
+the message; it does not end the worker.
 """
 
 from __future__ import annotations

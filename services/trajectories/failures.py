@@ -1,4 +1,4 @@
-"""What goes on in place of a group that failed, whichever worker met the failure.
+"""The message in place of a group that failed. Rollout and reward workers write the same one.
 
 Invariants: a failed group carries no trajectories and no reward; it names job and number even if nothing else of it
 could be read.

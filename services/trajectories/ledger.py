@@ -1,8 +1,8 @@
 """Where every group of a job is, in one consistent look.
 
-`issued` is the cursor, `trained` and `dropped` come from what the learner finished, `in_flight` is what is *found* in
-the streams (by their indexes, which the same Lua calls keep: no payload is read). The ledger balances when every number
-below the cursor is finished or found.
+`issued` is the cursor, `trained` and `dropped` come from the numbers that the learner finished, `in_flight` are the
+numbers *found* in the streams (by their indexes, which the same Lua calls keep: no payload is read). The ledger
+balances when every number below the cursor is finished or found.
 """
 
 from __future__ import annotations

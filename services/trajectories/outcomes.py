@@ -1,4 +1,5 @@
-"""How a group ends: trained, or dropped for one of a closed set of reasons; and who may not say so any more."""
+"""How a group ends: trained, or dropped for one of a closed set of reasons; and the error of a learner that may no
+longer say so."""
 
 from __future__ import annotations
 

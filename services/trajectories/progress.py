@@ -1,6 +1,6 @@
-"""What Redis knows of training: the learner writes it, everyone else reads it.
+"""The progress of training in Redis: the learner writes it, everyone else reads it.
 
-The journal is the truth; everything that matters here can be asserted again from it (`assert_training`). Finishing,
+The journal is the truth: a learner can restore everything important here from it (`assert_training`). Finishing,
 asserting and publishing carry the learner's epoch, and Redis refuses a lower one (`Fenced`). What `set` writes (phase,
 wishes for evaluation, token counts) is for readers only.
 """
@@ -32,7 +32,7 @@ class ProgressRecord:
     asserted_epoch: int = 0
     """Epoch of the last learner that asserted its journal."""
     asserted_run: str = ""
-    """The run of Redis that it asserted it to."""
+    """The run of Redis that received that assertion."""
     policy_version: int = 0
     published_step: int = 0
     published_path: str = ""
@@ -43,11 +43,12 @@ class ProgressRecord:
     evaluation_cut: int = 0
     """Records of the journal when training last went back.
 
-    It grows with each way back. Evaluations of later steps than `evaluation_step` are of weights that were undone then.
+    It grows each time training goes back. Evaluations of steps after `evaluation_step` are then of undone weights.
     """
     trained_tokens: int = 0
     staleness_window: int | None = None
-    """Steps that groups may be issued ahead, where the guard has tightened what the job says; None: as it says."""
+    """Steps that groups may be issued ahead, if the guard has lowered the job's number; None: the job's number
+    holds."""
     records: int = 0
     """Records of the journal when the phase last changed: a disk that holds fewer has lost some."""
 
@@ -115,8 +116,8 @@ class Progress:
     ) -> None:
         """Replace what Redis knows of finished numbers by what the journal says. Raises Fenced.
 
-        Entries of finished numbers leave the streams of `clear`: nobody else would remove what a dead learner had
-        committed. Their tokens are counted as those of `finish` are.
+        Entries of finished numbers leave the streams of `clear`: if a learner died after its commit, nobody else
+        removes them. Their tokens are counted as in `finish`.
         """
         key_list = [keys.progress(job_id), keys.finished(job_id), keys.cursor(job_id), keys.tallies(job_id)]
         key_list += pairs(job_id, clear)

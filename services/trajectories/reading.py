@@ -1,4 +1,4 @@
-"""From an entry to the message it carries: the one check that whoever takes or reads an entry makes.
+"""Reads the message that an entry carries. Every worker that takes or reads an entry makes this one check.
 
 Invariant: what is returned is a consistent message of this job and of the entry's number.
 """

@@ -1,4 +1,4 @@
-"""What lies in the streams, without reading payloads: entries, bytes, age.
+"""Entries, bytes and age of the streams, without reading payloads.
 
 All of it comes from the index beside each stream (`index.lua`), which the Lua calls that change a stream keep in the
 same call. `verify_index` compares it with the streams themselves.
@@ -49,12 +49,12 @@ def steps_in_flight(client: Client, job_id: str, name: str) -> list[tuple[int, i
 
 
 def forget_index(client: Client, job_id: str) -> None:
-    """Have the next look read the streams themselves: whoever begins need not trust what others left."""
+    """Make the next look read the streams themselves: a new learner need not trust an old index."""
     client.delete(*(keys.stream_index(job_id, name) for name in ALL_STREAMS))
 
 
 def verify_index(client: Client, job_id: str) -> list[str]:
-    """What index and streams differ in, one line each; reads all payloads, so it is for tests and audits."""
+    """Differences of index and streams, one line each. It reads all payloads, so it is for tests and audits."""
     differences = []
     for name in ALL_STREAMS:
         pipeline = client.pipeline(transaction=True)

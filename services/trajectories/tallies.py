@@ -1,8 +1,8 @@
-"""What happened to a job's groups on the way, in counts: wasted tokens, dead letters, the size of a group.
+"""Counts of a job's groups on their way: wasted tokens, dead letters, the size of a group.
 
-Counted by the Lua calls in which it happens, so that a repeat counts nothing twice. For readers only: nothing is
-decided by it but the pacing by bytes. Wasted are completion tokens that were sampled and not trained; those of requests
-that were aborted are unknown and not among them.
+The Lua call that does a thing also counts it, so a repeat counts nothing twice. The counts are for readers, and for the
+pacing by bytes. Wasted tokens are completion tokens that were sampled and not trained; the tokens of aborted requests
+are unknown and not counted.
 """
 
 from __future__ import annotations

@@ -2,12 +2,11 @@
 
 An engine that answers wrongly does not have the weights it was given, whatever the load call returned. Float32 must
 agree within 5e-4, relative to max(1, |log-prob|): the tokens are random, so that a trained model finds some of them
-next to impossible, and float32 can't say -40 to four places after the point. Differences of engines that are right have
-a long tail (median 2e-6, 1 in 100 above 1e-5, 1 in 6,000 above 1e-4, where a model has become very sure).
+next to impossible, and float32 can't say -40 to four places after the point. The differences of correct engines have a
+long tail: the median is 2e-6, 1 in 100 is above 1e-5, and 1 in 6,000 is above 1e-4, where a model has become very sure.
 
-Lower precisions differ by themselves, so
-the limit is three times what the same engine showed right after its cold load, whose weights are checked exactly by
-other means.
+Lower precisions differ by themselves, so their limit is three times the difference that the same engine showed right
+after its cold load. The weights of a cold load are checked exactly by other means.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Version folders on a file system: find, hold, collect; `publish` writes them.
 
-Invariants: a version folder appears complete by one rename and never changes; it vanishes by one rename too. Whoever
-loads a version holds it first (hard links), so that a collection can't pull it away. `root` is one job's folder on
+Invariants: a version folder appears complete by one rename and never changes; it vanishes by one rename too. A worker
+that loads a version first holds it by hard links, so a collection can't pull it away. `root` is one job's folder on
 storage that learner and engines share.
 """
 
@@ -58,7 +58,7 @@ def read_manifest(folder: Path) -> Manifest:
 def held(folder: Path, holder: str) -> Iterator[Path]:
     """A private folder with hard links to a version's files, for as long as it is loaded. Raises VersionGone.
 
-    `holder` names the one who loads (a worker id); one holder loads one version at a time.
+    `holder` is the id of the worker that loads; one holder loads one version at a time.
     """
     private = folder.parent / f".held-{holder}" / folder.name
     shutil.rmtree(private.parent, ignore_errors=True)

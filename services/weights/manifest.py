@@ -1,4 +1,4 @@
-"""What a version folder says of itself: `manifest.json`.
+"""The manifest of a version folder: `manifest.json`.
 
 Written by the learner, read by every engine. It names the version, the step after which it was published, every tensor
 with shape and dtype, the content hash of the safetensors file, and the learner's answer to the canary.

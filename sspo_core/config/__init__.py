@@ -1,4 +1,4 @@
-"""What can be said about an objective: frozen dataclasses, and `OBJECTIVES`, the one list of their names.
+"""The configs of objectives: frozen dataclasses, and `OBJECTIVES`, the one list of their names.
 
 Standard library only, so that a service can validate a request without loading torch. Every config is checked when it
 is made: a ValueError starts with the name of the field at fault. Defaults are those of each objective's paper, except

@@ -1,4 +1,4 @@
-"""What every objective's config has, and the checks that they share."""
+"""The base of every objective's config, and the checks that configs share."""
 
 from __future__ import annotations
 

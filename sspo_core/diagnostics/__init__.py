@@ -1,1 +1,1 @@
-"""What a batch says of its importance ratios: counts, figures, readings of single tokens."""
+"""Diagnostics of the importance ratios of a batch: counts, figures, readings of single tokens."""

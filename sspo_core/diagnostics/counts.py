@@ -1,7 +1,7 @@
-"""What diagnostics count of one micro-batch: scalars and histograms on the device, under the names of `figures.py`.
+"""Counts of one micro-batch: scalars and histograms on the device, under the names of `figures.py`.
 
-Nothing here waits for the device, and nothing is read twice: what is 0 outside the mask is summed without it, and what
-an objective did to its tokens is one matrix product.
+Nothing here waits for the device, and nothing is read twice. A tensor that is 0 outside the mask is summed without the
+mask, and the readings of an objective are one matrix product.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What one micro-batch says of its tokens, and its diagnostic state: of all sequences, and of every bucket of them.
+"""Readings of the tokens of one micro-batch, and its diagnostic state: of all sequences, and of every bucket.
 
 Each sequence is counted once, in its bucket; the state of all is the merge of the buckets', which is exact. Nothing
 here waits for the device.

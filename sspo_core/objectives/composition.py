@@ -1,4 +1,4 @@
-"""The parts of an objective, and what its surrogate sees and answers.
+"""The parts of an objective, and the inputs and answers of its surrogate.
 
     J = Σ_it N_it · A_it · M(f(ratio_it))
 

@@ -1,7 +1,7 @@
 """The weight w = proximal/behaviour beside an objective's own ratio, and the rejection of sequences that drifted.
 
-Everything here is detached. Denominators stay those of the whole batch: what is masked or rejected takes its share of
-the gradient away and leaves the others' as it was (as in AReaL).
+Everything here is detached. Denominators stay those of the whole batch. A masked or rejected token takes its own share
+of the gradient away and leaves the shares of the others as they were (as in AReaL).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What keeps an update near the policy that sampled: a function log f of the log ratio z, and its derivative h.
+"""Trust regions keep an update near the policy that sampled: a function log f of the log ratio z, and its derivative h.
 
 A clip and a soft gate are the same thing here. min(r·A, clip(r, 1 − a, 1 + b)·A) is A·f with log f = min(z, log(1 + b))
 where A > 0 and max(z, log(1 − a)) elsewhere, so PPO's clip is a one-sided clip of z. A detached weight (CISPO's clipped

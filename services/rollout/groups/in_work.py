@@ -1,7 +1,7 @@
 """The groups a worker samples now, and which entry it may begin next.
 
-Each group is a task of its own with a deadline. Evaluations, one completion each, always have as many places as one
-more group has; more only where training leaves some.
+Each group is a task of its own with a deadline. An evaluation is one completion. Evaluations always have as many places
+as one more group would, and more when training leaves places free.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """A lane for asyncio: each call runs in a thread, so that the loop never waits for Redis.
 
-A call is never cut off half-way: the thread ends it, since an entry taken in vain would be lost to us.
+A cancellation does not cut off a call: its thread ends it. Otherwise an entry could be taken and then lost to this
+worker.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""Tasks to requests, samples to groups: the messages a rollout worker reads and writes.
+"""Turns tasks into requests and samples into groups: the messages that a rollout worker reads and writes.
 
-Invariant: whatever can't be sampled becomes a group with a typed failure, so that its number is still accounted for.
+Invariant: a task that can't be sampled becomes a group with a typed failure, so its number is still accounted for.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def sampled_group(task: PromptTask, sampled: SampledGroup, steps: Mapping[int, i
 
 
 def failure_payload(job_id: str, entry: Entry, error: GroupFailed, worker_id: str) -> bytes:
-    """What goes on in place of a group that can't be sampled; b"" for an entry that names no number."""
+    """The message in place of a group that can't be sampled; b"" for an entry that names no number."""
     group = failed_entry(job_id, entry, error)
     if group is None:
         return b""

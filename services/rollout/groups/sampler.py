@@ -1,7 +1,7 @@
-"""One group: its task is read, sampled, and handed over; or its failure is.
+"""Reads the task of one group, samples it, and hands over the group or its failure.
 
-Invariant: a group is handed over only when every version in its spans has passed its canary; an evaluation's is of one
-version.
+Invariant: a group is handed over only when every version in its spans has passed its canary; an evaluation has one
+version only.
 """
 
 from __future__ import annotations

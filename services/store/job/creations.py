@@ -1,7 +1,7 @@
 """Which create request made which job, so that a request sent twice makes one job.
 
-Invariant: whoever claims a fingerprint first decides the job id, and everyone else learns it. A claim comes before the
-job, so a repeat may find a claim without its job (the first attempt was cut off) and then makes the job itself.
+Invariant: the first to claim a fingerprint decides the job id, and all others learn it. A claim comes before the job,
+so a repeat may find a claim without its job (the first attempt was cut off) and then makes the job itself.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class Creations:
         self._client = client
 
     def claim(self, fingerprint: str, wanted: Claim, *, keep_seconds: int) -> Claim:
-        """The claim that holds: the one that stands, or else `wanted`, for `keep_seconds` from now."""
+        """Claim the fingerprint for `keep_seconds`; returns the earlier claim if there is one, else `wanted`."""
         key = keys.created(fingerprint)
         if self._client.set(key, self._encode(wanted), ex=keep_seconds, nx=True):
             return wanted

@@ -1,4 +1,4 @@
-"""What a learner leaves to be looked at besides figures: its gate's curve, and sampled groups.
+"""Things of a learner to look at besides figures: its gate's curve, and sampled groups.
 
 Files of the job's folder: `gate.json` is written once, the newest groups are in `samples.jsonl`, one a line.
 """

@@ -1,7 +1,7 @@
 """Changes of desired replicas, repeatable without harm.
 
-Invariant: the desired count, the operation that asked for it and its event are one Lua call. An `operation_id` means
-one body for ever: the same body again changes nothing, another body is a conflict.
+Invariant: the desired count, the operation that asked for it and its event are one Lua call. An `operation_id` belongs
+to one body for ever. The same body again changes nothing; another body is a conflict.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""What a worker says of itself, about once a second: the same record for every kind of worker.
+"""Writes the record of a worker about once a second. All kinds of workers have the same record.
 
-Invariant: only the worker's own loop, or a thread that watches it, calls this: a worker that hangs falls silent.
+Invariant: only the worker's own loop, or a thread that watches it, calls this. So a worker that hangs falls silent.
 """
 
 from __future__ import annotations

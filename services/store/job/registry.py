@@ -1,6 +1,6 @@
-"""Workers by job: what each says of itself.
+"""The workers of a job, by their records.
 
-Invariant: a record is written by its worker only, and removed by the controller that saw it go.
+Invariant: only its worker writes a record, and the controller that saw the worker go removes it.
 """
 
 from __future__ import annotations

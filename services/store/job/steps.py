@@ -1,7 +1,7 @@
-"""What the learner says of each step and each checkpoint: the time series behind metrics and dashboards.
+"""Records of steps and checkpoints: the time series behind metrics and dashboards.
 
-Invariants: all step records of a job lie on disk, one JSON line each in the order they were said; Redis holds the
-newest, so that a job of any length costs it the same. A step's record is replaced when the step is trained again
+Invariants: all step records of a job lie on disk, one JSON line each in the order of writing. Redis holds only the
+newest, so a long job costs it no more than a short one. A step's record is replaced when the step is trained again
 (replay, rollback). Records above the step put last belong to a lineage that was rolled back, and are never shown.
 """
 
@@ -57,7 +57,7 @@ class Steps:
         return list(self.each(job_id, step))
 
     def each(self, job_id: str, step: int = 0) -> Iterator[StepRecord]:
-        """The same, one at a time: those of a long job are more than one wants in memory at once."""
+        """The same records one at a time, because all records of a long job take much memory."""
         recent = self._recent(job_id, step)
         yield from _archived(self._layout.job(job_id).steps, step) if recent is None else recent
 

@@ -62,9 +62,9 @@ WAITS_FOR: dict[Status, Wait | None] = {
 
 @dataclass(frozen=True)
 class Action:
-    """What a person asks for, whose target depends on where the job is.
+    """A wish of a person. Its target depends on the state of the job.
 
-    In the states `holds` the wish is already fulfilled, so that asking again is no error.
+    In the states `holds` the wish is already fulfilled, so a repeat is no error.
     """
 
     name: str

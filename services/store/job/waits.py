@@ -1,4 +1,4 @@
-"""What a job can wait for: a closed list, and words for people.
+"""The waits of a job: a closed list of keys, and words for people.
 
 No imports beyond the standard library, no I/O.
 """
@@ -10,7 +10,7 @@ from enum import StrEnum
 
 
 class WaitKey(StrEnum):
-    """What is waited for. Words may change while a wait goes on; this does not."""
+    """The kind of wait. It stays the same while a wait goes on; the words may change."""
 
     VALIDATION = "validation"
     CONTROLLER = "controller"

@@ -1,7 +1,7 @@
 """The form of a dead letter, as the Lua calls that bury write it, and of the wish to have one issued anew.
 
 Invariant: `dead` is bounded by count and bytes; the oldest letters go first, and are counted. It is no part of the
-ledger and outlives the job.
+ledger, and it outlives the job.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """Dead letters: messages nobody could read, kept for people, and the wish to have one issued anew.
 
-A letter is a copy; its group's fate is the ledger's. Requeuing issues the prompt of its dataset row under a new number:
-a wish, which the dispatcher honours before new rows, since nobody else gives numbers. So a requeued group counts within
-what the steps need, like every other; a wish that no step needs any more stays unfulfilled when the job ends.
+A letter is a copy; the ledger holds the fate of its group. A requeue is a wish to issue the prompt of the letter's
+dataset row under a new number. Only the dispatcher gives numbers, and it fulfils wishes before it issues new rows. A
+requeued group is one of the groups that the remaining steps need, so a late wish may stay unfulfilled when the job
+ends.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What of a broken payload can be shown: the fields protobuf still finds, and its first bytes.
+"""The summary of a broken payload: the fields that protobuf still finds, and the first bytes.
 
 Nothing of a payload is executed or trusted: numbers are counted, texts are shortened, and what can't be parsed is hex.
 """
