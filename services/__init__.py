@@ -1,1 +1,1 @@
-"""The SSPO service: every process, and what they share (see the folder list in README.md)."""
+"""The SSPO service: every process, and what they share (see the table of folders in CONTRIBUTING.md)."""
