@@ -71,7 +71,7 @@ def _checked(hidden: Tensor, weight: Tensor, targets: Tensor, temperature: float
 
 @dataclass(frozen=True)
 class _Problem:
-    """What forward and backward must agree on."""
+    """Inputs that forward and backward share."""
 
     temperature: float
     vocab_size: int
@@ -215,7 +215,7 @@ def _statistics(
 
 @dataclass(frozen=True)
 class _Upstream:
-    """What reaches some rows from above; everything [N, 1] but the targets."""
+    """Gradients that reach some rows from above; everything [N, 1] but the targets."""
 
     targets: Tensor
     logprobs: Tensor

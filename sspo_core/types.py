@@ -88,7 +88,7 @@ class LossInputs:
 
 @dataclass(frozen=True)
 class TokenReadings:
-    """What the objective saw in and did to every token, detached, [B, T]; outside the mask it means nothing."""
+    """Inputs and effects of the objective on every token, detached, [B, T]; meaningless outside the mask."""
 
     log_ratio: Tensor
     """policy − behaviour, not clamped."""
@@ -98,7 +98,7 @@ class TokenReadings:
 
 @dataclass(frozen=True)
 class LossOutputs:
-    """What `policy_loss` returns."""
+    """Outputs of `policy_loss`."""
 
     loss: Tensor
     """Scalar, to be minimised; losses of micro-batches with the same denominators add up."""

@@ -175,7 +175,7 @@ class JobCollector(Collector):
 
 
 def _step_samples(record: StepRecord) -> Iterator[Sample]:
-    """What the table reads of a step; nothing where the step does not say it."""
+    """Samples of the figures that the table reads of a step; none for a figure that the step lacks."""
     for metric in METRICS:
         if metric.figure is None:
             continue

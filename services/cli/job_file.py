@@ -33,7 +33,7 @@ _Loader.add_implicit_resolver("tag:yaml.org,2002:float", _FLOAT, list("-+.012345
 
 @dataclass(frozen=True)
 class JobFile:
-    """A create request, and those of its files that still have to be uploaded."""
+    """A create request, and its files that still have to be uploaded."""
 
     body: JsonObject
     uploads: dict[str, Path]

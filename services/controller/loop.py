@@ -88,7 +88,8 @@ class Controller:
                 self._one_job(job_id)
 
     def _one_job(self, job_id: str) -> None:
-        """One look at one job. What goes wrong with it does not stop the others, and is tried again ever later."""
+        """One look at one job. Trouble with it does not stop the other jobs; it is looked at again after a pause that
+        grows."""
         try:
             record = self._jobs.get(job_id)
             if record.cleaned_as is record.status:

@@ -1,4 +1,4 @@
-"""What a job that succeeded leaves for its owner: a registered model and a table of its steps."""
+"""Results of a job that succeeded: a registered model and a table of its steps."""
 
 from __future__ import annotations
 

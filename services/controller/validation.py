@@ -1,4 +1,4 @@
-"""`validating_files`: everything that can be known wrong with a job's files before an engine starts.
+"""`validating_files`: finds every fault of a job's files that can be known before an engine starts.
 
 Raises `InvalidFile` with the file and its line in the message; the job fails with that.
 """
@@ -44,7 +44,7 @@ def validate_files(spec: JobSpec, layout: Layout) -> None:
 
 
 def _check_grader(spec: JobSpec) -> None:
-    """Have the pattern compiled by a process that can be stopped, as those of the reward workers are."""
+    """Compile the pattern in a process that can be stopped, as reward workers do."""
     with GraderProcess() as process:
         try:
             process.check(spec.grader, spec.reward.timeout_seconds)

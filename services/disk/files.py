@@ -22,7 +22,7 @@ FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 def fsync(path: Path) -> None:
-    """Make a file's bytes durable, or the names in a folder (renames and links are not until then)."""
+    """Make a file's bytes durable, or the names in a folder; renames and links are not durable before."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -112,7 +112,7 @@ class Layout:
 
     @property
     def version(self) -> Path:
-        """Which version of this shape the folder has; `services.disk.folder_version` reads and writes it."""
+        """The version of the folder's shape; `services.disk.folder_version` reads and writes it."""
         return self.root / "VERSION"
 
     @property

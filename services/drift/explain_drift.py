@@ -21,7 +21,7 @@ def by_bucket(window: Sequence[StepRecord]) -> dict[tuple[int, int], float]:
 
 
 def update_kl_k3(buckets: dict[tuple[int, int], float]) -> float | None:
-    """What one more update of a step adds to k3, at the smallest staleness; None with one update a step."""
+    """k3 that one more update of a step adds, at the smallest staleness; None with one update a step."""
     youngest = min((staleness for staleness, _ in buckets), default=0)
     last = max((update for staleness, update in buckets if staleness == youngest), default=0)
     if last == 0 or (youngest, 0) not in buckets:
@@ -30,7 +30,7 @@ def update_kl_k3(buckets: dict[tuple[int, int], float]) -> float | None:
 
 
 def step_kl_k3(buckets: dict[tuple[int, int], float], engine: float) -> float | None:
-    """What one step of staleness adds to the engine's k3; None where nothing is stale."""
+    """k3 that one step of staleness adds to the engine's; None if nothing is stale."""
     stale = [max(0.0, value - engine) / staleness for (staleness, _), value in buckets.items() if staleness > 0]
     return mean(stale)
 

@@ -32,7 +32,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class Surroundings:
-    """What else is known of the job at this moment; empty where it is not."""
+    """The state of the job around its step records; a part that is not known is empty."""
 
     status: str = "running"
     waits_for: str = ""

@@ -27,7 +27,7 @@ FOR_MISMATCH: frozenset[GuardAction] = frozenset({"warn", "sync", "pause"})
 
 
 class Figures(BaseModel):
-    """What the guard looks at of one step; None: the step has no such figure."""
+    """Figures of one step for the guard; None: the step has no such figure."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -65,7 +65,7 @@ class Figures(BaseModel):
 
 
 class GuardState(BaseModel):
-    """What the guard remembers between two steps."""
+    """The memory of the guard between two steps."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -103,7 +103,7 @@ class Reason:
 
 @dataclass(frozen=True)
 class Decision:
-    """What follows from a step. `state` is for the next one; after a rollback it is `rolled_back` of it."""
+    """The decision after a step. `state` is for the next step; after a rollback, `rolled_back(state)` is."""
 
     state: GuardState
     action: GuardAction | None = None
@@ -124,7 +124,7 @@ class Decision:
 
 
 def decide(window: Sequence[Figures], state: GuardState, spec: GuardSpec) -> Decision:
-    """What to do after the last step of `window`, which holds up to `spec.window_steps` steps, oldest first."""
+    """Decide after the last step of `window`, which holds up to `spec.window_steps` steps, oldest first."""
     newest = window[-1]
     waited = None if state.waited_steps is None else state.waited_steps + 1
     ready = waited is None or waited >= spec.cooldown_steps

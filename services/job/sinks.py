@@ -22,7 +22,7 @@ class WandbSpec(StrictModel):
 
 
 class SinksSpec(StrictModel):
-    """Where step records go besides our own files. The learner's machine needs the packages (`sspo[sinks]`)."""
+    """Receivers of step records besides our own files. The learner's machine needs the packages (`sspo[sinks]`)."""
 
     tensorboard: bool = False
     """Write event files to `tensorboard/` in the job's folder. Turn it on to look at a job with TensorBoard."""

@@ -164,7 +164,7 @@ class Journal:
         return self.folder / f"{sequence:08d}.out"
 
     def attempt_path(self, sequence: int, attempt: int) -> Path:
-        """Where an attempt to train a record is marked while it lasts; the first one is 1."""
+        """The mark of an attempt to train a record, there while it lasts; the first attempt is 1."""
         return self.folder / f"{sequence:08d}.attempt.{attempt}"
 
     def _path(self, sequence: int) -> Path:

@@ -34,7 +34,7 @@ def surviving(headers: Sequence[AnOutline]) -> list[AnOutline]:
 
 
 def still_counts(headers: Sequence[Outline], *, step: int, sequence: int) -> bool:
-    """Whether weights with `step` steps, the last of them record `sequence`, are not undone by a later cut."""
+    """Whether no later cut undoes weights with `step` steps, the last of which record `sequence` trained."""
     return all(header.step >= step for header in headers if header.kind in CUTS and header.sequence > sequence)
 
 

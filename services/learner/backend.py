@@ -33,7 +33,7 @@ class TrainingState:
 
 @dataclass(frozen=True)
 class TokenWeights:
-    """What a step did to the tokens of one trajectory."""
+    """Effect of a step on the tokens of one trajectory."""
 
     advantage: float
     log_ratios: Sequence[float]
@@ -44,7 +44,7 @@ class TokenWeights:
 
 @dataclass(frozen=True)
 class Difference:
-    """Where the state and a checkpoint are not the same; `part` says of what, in words."""
+    """A difference of the state and a checkpoint; `part` names the place in words."""
 
     part: str
     stored: str
@@ -80,7 +80,7 @@ class Backend(Protocol):
         """Of the first group of the step trained last, by place in the group; waits for the device."""
 
     def keep(self) -> None:
-        """Remember the weights as they are now, for `recompute`; they replace those remembered before."""
+        """Remember the present weights for `recompute`, in place of any weights remembered before."""
 
     def forget(self) -> None:
         """Give up what `keep` remembers."""
@@ -92,25 +92,25 @@ class Backend(Protocol):
         """A copy for a checkpoint."""
 
     def load(self, folder: Path, hashes: Mapping[str, str], state: TrainingState) -> None:
-        """Continue from what a `Capture` wrote to `folder`; `hashes` are what it answered.
+        """Continue from the files that `Capture.write` wrote to `folder`; `hashes` is its answer.
 
         Raises CheckpointDamaged before anything is changed, and ValueError for a checkpoint of another model.
         """
 
     def compare(self, folder: Path, hashes: Mapping[str, str]) -> list[Difference]:
-        """Where the state differs from a checkpoint; empty when it is the same to the bit. Raises CheckpointDamaged."""
+        """Differences of the state and a checkpoint; none if they are the same to the bit. Raises CheckpointDamaged."""
 
     def weights_sha256(self, *, most_bytes: int | None = None) -> str | None:
         """Hash of all weights; None when they are larger than `most_bytes`."""
 
     def environment(self) -> dict[str, str | int]:
-        """What the bits of a step depend on beside its inputs: versions, threads, device."""
+        """Causes of a step's bits besides its inputs: versions, threads, device."""
 
     def publish(self, root: Path, *, version: int, step: int) -> Path:
         """Write the weights as a version folder for engines, with a canary, and answer where it is."""
 
     def export(self, folder: Path) -> None:
-        """Write a plain Hugging Face folder, whole or not at all; what was there before is replaced."""
+        """Write a plain Hugging Face folder, whole or not at all, in place of an older one."""
 
     def gate_curve(self, spec: JobSpec) -> GateCurve:
         """Weight of a token's gradient over its log ratio, under the job's objective."""

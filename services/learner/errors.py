@@ -111,5 +111,6 @@ class LearnerStalled(Exception):
 
 
 class CheckpointStalled(Exception):
-    """A checkpoint is still being written although the next one is due and the deadline has passed; a new learner goes
-    on from an older one and the journal. Where the disk hangs for good, it is one loss without progress too many."""
+    """A checkpoint is still being written although the next one is due and the deadline has passed. A new learner goes
+    on from an older checkpoint and the journal. If the disk hangs for good, learners are lost without progress until
+    the job fails."""

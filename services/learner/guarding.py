@@ -40,7 +40,7 @@ NO_WINDOW = -1
 
 
 class GuardMemory(BaseModel):
-    """What the guard knows after a step: the part of a record's settings under "guard"."""
+    """The memory of the guard after a step: the part of a record's settings under "guard"."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -99,8 +99,8 @@ class Guarding:
     def take_up(self, settings: Mapping[str, object], step: int, figures: StepFigures) -> Decision:
         """Decide once more after a step whose record has these settings.
 
-        Nothing is done a second time: a rollback that was cut off is decided again after the next step, and a pause is
-        asked for if nobody did.
+        No action is repeated. A rollback that was cut off is decided again after the next step, and a pause that nobody
+        asked for yet is asked for.
         """
         self.memory = GuardMemory.of(settings)
         return self._advance(step, figures)

@@ -147,7 +147,7 @@ class Learner:
         self.obey(decision.action)
 
     def obey(self, action: GuardAction | None) -> None:
-        """What the guard asks for that is more than a setting of the next record."""
+        """Do what the guard decided, if it is more than a setting of the next record."""
         parts = self.parts
         if action == "sync":
             parts.publish()

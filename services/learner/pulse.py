@@ -7,23 +7,23 @@ import time
 
 
 class Pulse:
-    """Written by the training thread, read by the one that reports; `stop` may be called from any."""
+    """The training thread writes it, the reporting thread reads it. Any thread may call `stop`."""
 
     def __init__(self) -> None:
         self.phase = "starting"
         """What the learner does."""
         self.moved_at = time.monotonic()
-        """When the training thread last got somewhere, in monotonic seconds: a watchdog looks at it."""
+        """When the training thread last made progress, in monotonic seconds: a watchdog looks at it."""
         self.version = 0
         """Newest version published; 0 before the first."""
         self._stop = threading.Event()
 
     def enter(self, phase: str) -> None:
-        """Something else begins."""
+        """Note that another phase begins."""
         self.phase, self.moved_at = phase, time.monotonic()
 
     def beat(self) -> None:
-        """The training thread still gets somewhere."""
+        """Note that the training thread makes progress."""
         self.moved_at = time.monotonic()
 
     def stop(self) -> None:

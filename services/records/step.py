@@ -20,7 +20,7 @@ class OfStep(Record):
 
 
 class StepFigures(Record):
-    """What training a batch gave."""
+    """Figures that training a batch gave."""
 
     reward_mean: float | None = None
     """Mean reward of the batch's trajectories."""
@@ -66,7 +66,7 @@ class StepWaits(Record):
 
 
 class GuardView(Record):
-    """What the guard made of a step."""
+    """The guard's view of a step."""
 
     level: int = 0
     """Rungs climbed in this alarm; 0: all is well."""

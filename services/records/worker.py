@@ -27,7 +27,7 @@ class LearnerOutcome(TypedDict):
 
 
 class WorkerDetail(Record):
-    """What other processes need of a worker, and what its kind adds."""
+    """Details of a worker for other processes, and those that its kind adds."""
 
     metrics_address: str = ""
     """HOST:PORT of its metrics page; "" where there is none."""

@@ -35,7 +35,7 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True)
 class Scored:
-    """What becomes of one entry: the payload that goes on (b"" for an entry without a number), and how it failed if it
+    """The outcome of one entry: the payload that goes on (b"" for an entry without a number), and the failure if it
     could not be read at all."""
 
     payload: bytes

@@ -27,6 +27,6 @@ CPU_ONLY = {
 
 
 def engine_environment(rollout: RolloutSpec) -> dict[str, str]:
-    """Variables for an engine on this machine: on a GPU only those that don't tie it to the CPU."""
+    """Variables for an engine on this machine. On a GPU the variables for CPU engines are left out."""
     device = {} if torch.cuda.is_available() else CPU_ONLY
     return {**ALWAYS, **device, "OMP_NUM_THREADS": str(rollout.threads)}

@@ -86,7 +86,7 @@ class Files:
         return record
 
     def path(self, file_id: str) -> Path:
-        """Where the content of a known file lies. Raises StoredFileNotFound."""
+        """Path of the content of a known file. Raises StoredFileNotFound."""
         return self._layout.files / self.get(file_id).id
 
     def list(

@@ -52,7 +52,7 @@ class TallyRecord:
 
 
 class Tallies:
-    """Reads the counts; writes those that no Lua call sees."""
+    """Reads the counts, and writes the counts that no Lua call sees."""
 
     def __init__(self, client: Client) -> None:
         self._client = client

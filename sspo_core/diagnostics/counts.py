@@ -28,7 +28,7 @@ from sspo_core.objectives.ratios import MAX_LOG_RATIO
 
 @dataclass(frozen=True)
 class GateReadings:
-    """What an objective did to each token, all [B, T], detached and finite; `advantages` are 0 outside the mask."""
+    """Effects of an objective on each token, all [B, T], detached and finite; `advantages` are 0 outside the mask."""
 
     log_ratio: Tensor
     """Of the objective's own ratio, clamped."""
@@ -44,7 +44,7 @@ class GateReadings:
 
 @torch.no_grad()
 def ratio_counts(log_ratio_BT: Tensor, mask_BT: Tensor) -> dict[str, Tensor]:
-    """What `RatioDiagnostics.add` adds, by name."""
+    """The counts that `RatioDiagnostics.add` adds, by name."""
     wanted = mask_BT.bool()
     counted = wanted & torch.isfinite(log_ratio_BT)
     raw_BT = torch.where(counted, log_ratio_BT, 0.0).double()
@@ -63,7 +63,8 @@ def ratio_counts(log_ratio_BT: Tensor, mask_BT: Tensor) -> dict[str, Tensor]:
 
 @torch.no_grad()
 def gate_counts(readings: GateReadings, mask_BT: Tensor) -> dict[str, Tensor]:
-    """What `RatioDiagnostics.add_gate` adds, by name: one matrix product of quantities and selections of tokens."""
+    """The counts that `RatioDiagnostics.add_gate` adds, by name: one matrix product of quantities and selections of
+    tokens."""
     filled_B = mask_BT.any(dim=1)
     gate_B = token_mean(readings.weight.double(), mask_BT).squeeze(1)
     clipped_BT = mask_BT & (readings.h == 0)

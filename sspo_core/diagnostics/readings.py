@@ -74,7 +74,7 @@ def readings_of(
     correction: Correction,
     corrections: CorrectionConfig,
 ) -> Readings:
-    """What the objective saw and did."""
+    """Readings of the objective's inputs and effects."""
     ratios = signal.ratios
     per_sequence = composition.mean.per_sequence
     return Readings(
@@ -100,7 +100,7 @@ def readings_of(
 
 @torch.no_grad()
 def by_bucket(readings: Readings, buckets: Sequence[int] | None) -> tuple[State, dict[int, State]]:
-    """The state of all sequences, and of those of every bucket."""
+    """The state of all sequences, and of the sequences of every bucket."""
     if buckets is None:
         return readings.state(), {}
     rows = {bucket: [row for row, other in enumerate(buckets) if other == bucket] for bucket in sorted(set(buckets))}

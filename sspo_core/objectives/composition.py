@@ -20,7 +20,7 @@ from sspo_core.objectives.trust_regions import Constant, TrustRegion, Unbounded
 
 @dataclass(frozen=True)
 class Signal:
-    """What an objective sees of one micro-batch."""
+    """Inputs of an objective on one micro-batch."""
 
     ratios: LogRatios
     ratio: Tensor
@@ -34,7 +34,7 @@ class Signal:
 
 @dataclass(frozen=True)
 class Value:
-    """What becomes of a token, [B, T]; everything but `value` is detached."""
+    """Values per token, [B, T]; everything but `value` is detached."""
 
     value: Tensor
     """J_it."""

@@ -21,7 +21,7 @@ SHARED_RATIOS: tuple[RatioName, ...] = ("turn", "sequence_geometric")
 
 @dataclass(frozen=True)
 class Correction:
-    """What the corrections say of one micro-batch, [B, T]."""
+    """Weights and rejections of one micro-batch, [B, T]."""
 
     weight: Tensor
     """Multiplies the objective, 0 for rejected sequences."""

@@ -27,7 +27,7 @@ from sspo_core.config import GateName
 
 @dataclass(frozen=True)
 class GateParameters:
-    """What a gate may depend on besides z; a gate reads what it needs."""
+    """Inputs of a gate besides z; a gate reads the ones that it needs."""
 
     tau: Tensor
     """Temperature, broadcastable with z."""

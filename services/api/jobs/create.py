@@ -28,7 +28,7 @@ GRADER = "method.reinforcement.grader"
 
 @dataclass(frozen=True)
 class Known:
-    """What a request may refer to."""
+    """Models and files that a request may refer to."""
 
     find_model: Callable[[str], object]
     """Raises UnknownModel."""

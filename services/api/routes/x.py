@@ -103,7 +103,7 @@ def _target(address: str, **labels: str) -> TargetGroup:
 
 @router.get("/schema/job")
 def show_job_schema() -> JsonObject:
-    """The JSON schema of a job file, for editors and for whoever checks one."""
+    """The JSON schema of a job file, for editors and validators."""
     return job_schema()
 
 

@@ -24,7 +24,7 @@ class Scale(Request):
 
 
 class ScaleAnswer(AnswerModel):
-    """What a scaling came to."""
+    """The outcome of a scaling."""
 
     object: Literal["x.scale"] = "x.scale"
     """Always `x.scale`."""

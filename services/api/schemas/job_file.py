@@ -31,7 +31,7 @@ def job_schema() -> JsonObject:
 
 
 def _tidy(value: JsonValue) -> None:
-    """Descriptions on one line, without titles that repeat names, and without defaults that repeat those of a block."""
+    """Put descriptions on one line, and drop titles that repeat names and defaults that repeat those of a block."""
     if isinstance(value, list):
         for part in value:
             _tidy(part)

@@ -1,4 +1,5 @@
-"""Colours, for light and dark: those of Okabe and Ito, which the colour-blind can tell apart, and scales made of them.
+"""Colours for light and dark. They are those of Okabe and Ito, which the colour-blind can tell apart, and scales of
+them.
 
 A curve is told from its neighbours by its dashes or its symbols too, never by its colour alone.
 """
@@ -30,7 +31,7 @@ class Palette:
 
     @property
     def lines(self) -> tuple[str, ...]:
-        """For curves that are of one kind, as those of several jobs."""
+        """Colours for curves of one kind, such as the curves of several jobs."""
         return (self.blue, self.orange, self.green, self.purple, self.red, self.sky)
 
 

@@ -1,4 +1,4 @@
-"""What the pages show of jobs, read from the store in one go. Everything here blocks: it runs in threads.
+"""Reads from the store, in one go, everything that a page shows of a job. All of it blocks and runs in threads.
 
 `JobReading` keeps what it has read of a job's steps and asks for new ones only.
 """
@@ -112,7 +112,7 @@ class JobReading:
         return [*older, *self._recent]
 
     def _catch_up(self, latest: StepRecord | None) -> None:
-        """Read the steps that are new, and those that were trained again."""
+        """Read the steps that are new or were trained again."""
         if latest is None or self._is_known(latest):
             return
         records = self._news() if self._series else []
@@ -136,7 +136,7 @@ class JobReading:
         return (record.step, record.time) == (self._series.last_step, self._series.last_time)
 
     def _archived(self) -> Series:
-        """The records on disk, one at a time: those of a long job are more than one wants in memory at once."""
+        """The records on disk one at a time, because all records of a long job take much memory."""
         series = Series()
         for line in whole_lines(self._service.settings.layout.job(self._job_id).steps):
             series.add(StepRecord.model_validate_json(line))

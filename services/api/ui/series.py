@@ -97,7 +97,7 @@ FIGURES: dict[Column, Figure] = {
 
 
 class Series:
-    """The columns. Whoever shows them gets a copy that nobody adds to: the same object holds the same steps."""
+    """The columns. Nobody adds to a copy that a page got, so one object always holds the same steps."""
 
     def __init__(self) -> None:
         self._steps = array("q")

@@ -189,7 +189,7 @@ class Guard:
 
 
 def local_path(wanted: str) -> str:
-    """Where to go after the login: a page of ours, whatever was asked for."""
+    """The address after the login: always a page of ours, whatever the request asked for."""
     parts = urlsplit(wanted)
     foreign = parts.scheme or parts.netloc or not wanted.startswith("/") or "\\" in wanted or wanted.startswith("//")
     return "/" if foreign or parts.path.startswith((LOGIN, VERSIONED)) else wanted

@@ -29,7 +29,7 @@ class NotPrepared(RuntimeError):
 
 @dataclass(frozen=True)
 class Prepared:
-    """Where things are. `models` is the folder of registered models."""
+    """Paths of the prepared files. `models` is the folder of registered models."""
 
     model: Path
     models: Path

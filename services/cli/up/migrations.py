@@ -43,7 +43,7 @@ def bring_up_to_date(layout: Layout) -> None:
 
 
 def write_missing_specs(layout: Layout, client: Client) -> None:
-    """Each job's folder says what the job is; those of version 0 did not, only Redis did."""
+    """Write each job's `spec.json`. In version 0 only Redis had the specs."""
     jobs = Jobs(client)
     for job_id in jobs.ids():
         folder = layout.job(job_id)

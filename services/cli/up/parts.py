@@ -105,7 +105,7 @@ def parts(layout: Layout, at: Addresses) -> list[Part]:
 
 
 def _service_environment(layout: Layout, at: Addresses) -> dict[str, str]:
-    """What every part of ours, Ray's workers included, finds in its environment."""
+    """The environment of every part of ours, Ray's workers included."""
     return {
         **os.environ,
         "SSPO_DATA": str(layout.root),

@@ -48,7 +48,7 @@ def reap(keep: Iterable[int]) -> None:
 
 
 def end(processes: Iterable[psutil.Process], patience_seconds: float) -> None:
-    """SIGTERM, then SIGKILL for those that are still there after `patience_seconds`."""
+    """Send SIGTERM, and after `patience_seconds` SIGKILL to the processes that are left."""
     alive = list(processes)
     for process in alive:
         _signal(process, "terminate")
@@ -59,7 +59,7 @@ def end(processes: Iterable[psutil.Process], patience_seconds: float) -> None:
 
 
 def write_record(path: Path, processes: Iterable[psutil.Process], **fields: object) -> None:
-    """Record which processes belong to this run, for whoever has to clean up after a crash."""
+    """Record which processes belong to this run. After a crash the next run cleans up by it."""
     rows = []
     for process in processes:
         try:

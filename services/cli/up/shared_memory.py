@@ -67,7 +67,7 @@ def collect(segments: Iterable[Segment]) -> list[Segment]:
 
 
 def recorded(path: Path) -> list[Segment]:
-    """What an earlier run recorded in its state file."""
+    """The segments that an earlier run recorded in its state file."""
     try:
         rows = json.loads(path.read_text()).get("shared_memory", [])
     except FileNotFoundError:

@@ -73,7 +73,7 @@ class Supervisor:
             self.record()
 
     def record(self) -> None:
-        """Write down which processes and which shared memory are ours, for whoever cleans up after a crash."""
+        """Write down which processes and which shared memory are ours. After a crash the next run cleans up by it."""
         now = self._recorded = time.monotonic()
         family = descendants()
         if now - self._looked > SHARED_MEMORY_EVERY_SECONDS:

@@ -1,1 +1,1 @@
-"""What is handed to workers: prompts, how many of them, and evaluations."""
+"""Issues work: prompts, as many as there is capacity for, and evaluations."""

@@ -16,7 +16,7 @@ TOKEN_BYTES = 9
 
 @dataclass(frozen=True)
 class Queued:
-    """What the training streams hold."""
+    """Content of the training streams."""
 
     bytes: int = 0
     """Payloads in prompts, trajectories and scored."""
@@ -32,7 +32,7 @@ class Queued:
 
 
 class Limit(StrEnum):
-    """What bounds the number of groups that may be issued."""
+    """The bounds on the number of groups that may be issued."""
 
     STEPS = "steps"
     """The remaining steps need no more."""
@@ -46,7 +46,7 @@ class Limit(StrEnum):
 
 @dataclass(frozen=True)
 class Capacity:
-    """Groups that may be issued now, never below 0, and the bound that says so (the first of those that are equal)."""
+    """Number of groups that may be issued now, at least 0, and the bound that gives it (the first of equal bounds)."""
 
     groups: int
     limited_by: Limit
@@ -67,10 +67,11 @@ def capacity(
 ) -> Capacity:
     """How many groups may be issued.
 
-    Three bounds. What the remaining steps need: so that a job that ends leaves nothing behind. The staleness window: a
-    group issued now, sampled with the weights published now or newer ones, is trained at most `max_staleness` steps
-    later when groups are trained oldest first. The bytes queued, see `bytes_room`. A synchronous job issues a batch
-    only once the weights of the step are published, and nothing beyond it.
+    There are three bounds. The first is the need of the remaining steps, so a job that ends leaves nothing behind. The
+    second is the staleness window: a group issued now is sampled with the weights published now or newer ones, and if
+    groups are trained oldest first, it is trained at most `max_staleness` steps later. The third are the bytes queued,
+    see `bytes_room`. A synchronous job issues a batch only once the weights of the step are published, and nothing
+    beyond it.
     """
     needed = learner.steps * learner.batch_size - trained - in_flight
     if learner.synchronous and published_step < next_step:

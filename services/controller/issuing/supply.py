@@ -1,4 +1,4 @@
-"""What one job's workers get to do: groups within the capacity, and evaluations.
+"""Supplies one job's workers: with groups within the capacity, and with evaluations.
 
 The dispatcher reads the whole dataset when it is made, so it is made beside the controller's loop.
 """
@@ -82,9 +82,10 @@ class Supply:
 
 
 def queued_groups(client: Client, spec: JobSpec) -> Queued:
-    """What the training streams hold.
+    """Content of the training streams.
 
-    A group is expected to be as large as those of the job so far, or as those that lie in the streams if larger.
+    A group is expected to have the mean size of the job's groups so far, or of the groups in the streams if that is
+    larger.
     """
     stats = stream_stats(client, spec.job_id, TRAINING_STREAMS)
     sampled = [stats[TRAJECTORIES], stats[SCORED]]

@@ -30,7 +30,7 @@ class ScoredGroup:
 
 @dataclass
 class Batch:
-    """What one journal record holds: groups to train and numbers to drop. Either may be empty."""
+    """Content of one journal record: groups to train and numbers to drop. Either may be empty."""
 
     groups: list[ScoredGroup] = field(default_factory=list)
     dropped: dict[str, list[int]] = field(default_factory=dict)

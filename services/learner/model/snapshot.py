@@ -40,7 +40,7 @@ class Snapshot:
 
 
 def read(folder: Path, hashes: Mapping[str, str]) -> Snapshot:
-    """What `Snapshot.write` wrote. Raises CheckpointDamaged."""
+    """Read the files of `Snapshot.write`. Raises CheckpointDamaged."""
     try:
         model = read_verified(folder / MODEL, hashes[MODEL])
         optimiser = read_verified(folder / OPTIMISER, hashes[OPTIMISER])

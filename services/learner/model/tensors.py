@@ -87,7 +87,7 @@ class MicroBatch:
         return [(row, self.members[row]) for row, group in enumerate(self.groups) if group == 0]
 
     def kernel_arguments(self) -> dict[str, Any]:
-        """What a variable-length attention kernel needs to keep the sequences of a pack apart."""
+        """Arguments by which a variable-length attention kernel keeps the sequences of a pack apart."""
         if self.plan.layout == "padded":
             return {}
         edges = self.plan.cu_seqlens(self.input_ids.device)

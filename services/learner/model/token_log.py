@@ -1,4 +1,4 @@
-"""What a step did to the tokens of one group; nothing waits for the device before `read`."""
+"""Records the effect of a step on the tokens of one group. Nothing waits for the device before `read`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The journal of a job with the outlines of its records at hand, and what Redis is told of it.
+"""The journal of a job with the outlines of its records in memory, and the assertions to Redis.
 
 Invariants: a record is committed before anything of it is finished in Redis; both only after the disk was asked whether
 a newer learner was here; whatever Redis forgot can be asserted again from the outlines alone.

@@ -141,7 +141,7 @@ def load_newest(
     model.
 
     Args:
-        load: takes one over; raises CheckpointDamaged before anything has changed.
+        load: loads one; raises CheckpointDamaged before anything has changed.
         tidy: damaged ones are set aside, and those that don't count any more are removed, so that a new one of the same
             step can take their place.
     """

@@ -48,7 +48,7 @@ class CheckpointWriter:
         self._running = running
 
     def poll(self) -> None:
-        """Look whether the one that was being written is durable.
+        """Look whether the checkpoint that was being written is durable.
 
         Raises CheckpointFailed, DiskFull, DiskQuota, Fenced.
         """

@@ -44,7 +44,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Replay:
-    """What came of it."""
+    """The outcome of a replay."""
 
     header: Header
     start: int

@@ -64,7 +64,7 @@ class Reporter:
         return next((record for record in self._steps.since(self._spec.job_id, step) if record.step == step), None)
 
     def checkpoint(self, path: Path) -> None:
-        """A checkpoint is durable; records of those that are gone go too."""
+        """Report a durable checkpoint, and remove the records of checkpoints that are gone."""
         step = step_of(path)
         before = self.said_of(step - 1)
         record = CheckpointRecord(

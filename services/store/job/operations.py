@@ -27,7 +27,7 @@ class OperationConflict(Exception):
 
 @dataclass(frozen=True)
 class Scaled:
-    """What a scaling came to. `applied` is False for an operation that was seen before."""
+    """The outcome of a scaling. `applied` is False for an operation that was seen before."""
 
     replicas: int
     previous: int

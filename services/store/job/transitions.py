@@ -17,7 +17,7 @@ from services.store.job.waits import Wait, WaitKey
 
 
 class Status(StrEnum):
-    """Where a job is in its life."""
+    """The states of a job."""
 
     VALIDATING_FILES = "validating_files"
     QUEUED = "queued"

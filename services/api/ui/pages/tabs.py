@@ -26,7 +26,7 @@ SHORT_EVENTS = 12
 
 
 class Tab(Protocol):
-    """What a page needs of its tabs."""
+    """The methods of a tab that its page calls."""
 
     def draw(self, palette: Palette, look: JobLook, last: int | None) -> None: ...
 

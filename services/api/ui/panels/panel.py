@@ -54,7 +54,7 @@ class ChartPanel(Panel):
 
 
 class HtmlPanel(Panel):
-    """A panel whose body is HTML that we wrote ourselves: every text in it is escaped by whoever makes it."""
+    """A panel whose body is HTML that we wrote ourselves. The code that makes it escapes every text."""
 
     def __init__(self, key: str, title: str, *, width: Width = "") -> None:
         super().__init__(key, title, width=width)
