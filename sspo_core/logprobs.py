@@ -76,9 +76,9 @@ class _Problem:
     temperature: float
     vocab_size: int
     operand: torch.dtype
-    """What goes into a matrix product."""
+    """Type of the operands of a matrix product."""
     dtype: torch.dtype
-    """What comes out of it."""
+    """Type of its result."""
 
     def blocks(self, tokens: int) -> Iterator[tuple[slice, list[slice]]]:
         """Ranges of tokens, each with its ranges of the vocabulary."""

@@ -32,7 +32,7 @@ def layout_for(attention: str) -> Layout:
 
 @dataclass(frozen=True)
 class RowPlan:
-    """Which sequences go together, in which order, and how they lie in a tensor."""
+    """A plan of one micro-batch: its sequences, their order, and their place in a tensor."""
 
     rows: tuple[int, ...]
     """Indices of the sequences among those given to `plan`."""

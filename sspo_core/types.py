@@ -55,7 +55,7 @@ class LossInputs:
     turn_ids: Tensor | None = None
     """Turn of every token, any integers, for objectives that know turns."""
     proximal_logprobs: Tensor | None = None
-    """Where given, the objective's ratio is policy/proximal, weighted by the detached proximal/behaviour."""
+    """If given, the objective's ratio is policy/proximal, weighted by the detached proximal/behaviour."""
     reference_logprobs: Tensor | None = None
     denominators: Denominators | None = None
     """None: this is the whole batch. A micro-batch needs them, else its loss is not a share of the batch's."""
@@ -107,4 +107,4 @@ class LossOutputs:
     buckets: Mapping[int, Mapping[str, Tensor]] = field(default_factory=dict)
     """The same of every bucket of the inputs; they add up to `metrics`."""
     tokens: TokenReadings | None = None
-    """For whoever wants to look at single tokens."""
+    """Readings of single tokens, for display."""

@@ -1,4 +1,4 @@
-"""What routes work with: one `Service` per app, holding the store."""
+"""The tools of routes: one `Service` per app, which holds the store."""
 
 from __future__ import annotations
 

@@ -135,7 +135,7 @@ _ANSWERS: dict[type[Exception], Callable[[Any], ApiError]] = {
     StoreError: _store_failed,
     HTTPException: _from_http,
 }
-"""What an exception of the store, the shared packages or the framework answers."""
+"""The answer to an exception of the store, the shared packages or the framework."""
 
 
 def install(app: FastAPI) -> None:

@@ -1,6 +1,6 @@
-"""What surrounds every request, outermost first: request id, timing and the last catch; the key; the body's size.
+"""Layers around every request, outermost first: request id, timing and the last catch; the key; the body's size.
 
-Plain ASGI, so that streams pass through and the key is checked before a body is read.
+They are plain ASGI, so streams pass through and the key is checked before a body is read.
 """
 
 from __future__ import annotations

@@ -55,7 +55,7 @@ def find(data: Path | None) -> Connection:
 
 @contextmanager
 def client(data: Path | None) -> Iterator[OpenAI]:
-    """The SDK's client to the service; whatever goes wrong ends the command with one line and exit code 1."""
+    """The SDK's client to the service. Any error ends the command with one line and exit code 1."""
     from openai import APIConnectionError, APIStatusError, OpenAI
 
     try:

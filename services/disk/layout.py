@@ -1,4 +1,4 @@
-"""Where everything lies on disk: the one place that knows the shape of the data folder.
+"""Paths of everything on disk. Only this module knows the shape of the data folder.
 
     DIR/VERSION            schema version of this shape, JSON
     DIR/api-key            bearer key (mode 0600)

@@ -1,1 +1,1 @@
-"""What figures of drift mean: the guard that acts on them, and the findings that explain them."""
+"""The judgement on drift: a guard acts on its figures, and findings explain them."""

@@ -1,4 +1,4 @@
-"""What the figures of a job mean now, in words: rules over the newest steps, with thresholds from `thresholds`.
+"""Explains the figures of a job in words, by rules over the newest steps and the limits of `thresholds`.
 
 Every rule is a plain function that answers a finding or None, without I/O. Rules on engines are in `explain_engine`, on
 drift in `explain_drift`, on task and queues in `explain_flow`.

@@ -80,7 +80,7 @@ class GuardState(BaseModel):
     syncing: bool = False
     """Groups are issued for one step at a time until a batch is sampled wholly under the newest weights."""
     learning_rate_factor: float = 1.0
-    """What the learning rate has been multiplied by so far."""
+    """The factor on the learning rate so far."""
     rollbacks: int = 0
     """Rollbacks of the job so far."""
     best_reward: float | None = None
@@ -114,7 +114,7 @@ class Decision:
     """No step of the window is beyond a limit by which an alarm would end."""
 
     def view(self) -> GuardView:
-        """What a step record says of it."""
+        """The guard's part of a step record."""
         return GuardView(
             level=self.state.level,
             actions=(self.action,) if self.action else (),
@@ -204,9 +204,7 @@ def _best(window: Sequence[Figures], state: GuardState) -> float | None:
 
 
 def _is_healthy(window: Sequence[Figures], state: GuardState, spec: GuardSpec) -> bool:
-    """Whether each step is within the limits that end an alarm, and the reward, which is noisy, over all of them.
-
-    What an engine does says nothing about weights.
+    """Whether each step is within the limits that end an alarm. The reward is noisy, so its mean over all steps counts. Engine mismatch is left out, since it says nothing about the weights.
     """
     looked_at = [_means([one], GuardState()) for one in window]
     reward = _means(window, state).get("reward_share")

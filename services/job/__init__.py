@@ -1,1 +1,2 @@
-"""What a job says: its spec, its guard, its grader, its data. Plain data and checks, no I/O but reading a data file."""
+"""A job as data: its spec, its guard, its grader, its data set. Plain data and checks; the only I/O is to read a data
+file."""

@@ -1,4 +1,4 @@
-"""Graders as data: what a request may say, and the templates inside. Execution lives with the reward workers.
+"""Graders as data: their fields and the templates inside. Reward workers execute them.
 
 Invariants: a grader that `parse_grader` accepts has known fields only and templates that name known namespaces only.
 Parsing takes time linear in the text, whatever a stranger sends. Patterns are compiled by the grader process alone,
@@ -128,7 +128,7 @@ Pattern = Annotated[str, Field(min_length=1, max_length=MAX_PATTERN_CHARACTERS)]
 
 class _GraderBase(StrictModel):
     name: str = Field(min_length=1, max_length=128)
-    """What logs and answers call the grader."""
+    """The grader's name in logs and answers."""
 
 
 class StringCheckGrader(_GraderBase):

@@ -68,8 +68,8 @@ class GuardSpec(StrictModel):
     """Limits on the training reward, as a share of the best mean that any window of the job had; low is bad. Not
     looked at while that best is not above 0. Set it to null where rewards are meant to fall."""
     learning_rate_factor: float = Field(default=0.5, gt=0, lt=1)
-    """What `lower_lr` and `rollback` multiply the learning rate by; it stays so to the end of the job. Raise it for
-    gentler steps."""
+    """Factor by which `lower_lr` and `rollback` multiply the learning rate; it stays so to the end of the job. Raise it
+    for gentler steps."""
     max_rollbacks: int = Field(default=2, ge=1, le=16)
     """Rollbacks of the whole job; instead of one more it is paused."""
 

@@ -38,9 +38,9 @@ class LearnerSpec(StrictModel):
     max_grad_norm: float = Field(default=1.0, gt=0)
     """The gradient is scaled down to this norm where it is longer. Lower it where single steps jump."""
     advantage: AdvantageKind = Field(default="group_std", json_schema_extra=_default_of_the_objective)
-    """What a reward is compared with: the group's mean, divided by its standard deviation or not, the mean of the
-    others, or the whole batch. Left out: what the paper of the job's objective uses. Change it to compare objectives
-    on equal terms."""
+    """The measure that a reward is compared with: the group's mean, divided by its standard deviation or not, the mean
+    of the others, or the whole batch. Left out: what the paper of the job's objective uses. Change it to compare
+    objectives on equal terms."""
     drop_uninformative_groups: bool = False
     """Drop groups whose rewards are all equal (as `filtered`) and sample others, instead of training them with an
     advantage of 0. Turn it on where most groups are alike and sampling is cheap."""
@@ -55,8 +55,8 @@ class LearnerSpec(StrictModel):
     """Steps by which a group's oldest token may be behind the step that trains it; an older group is dropped or waited
     for (`staleness_policy`). Raise it for more overlap of sampling and training, lower it against drift."""
     staleness_policy: Literal["drop", "wait"] = "drop"
-    """What happens to a group that would become too stale: `drop` loses its samples, `wait` lets the learner stand
-    still until it is there. Use `wait` where sampling is dear."""
+    """How to treat a group that would become too stale: `drop` loses its samples, `wait` lets the learner stand still
+    until the group is there. Use `wait` where sampling is dear."""
     synchronous: bool = False
     """Sample a batch only under the newest weights: no staleness and no overlap. For baselines and for debugging."""
     checkpoint_every: int = Field(default=10, ge=1)

@@ -19,7 +19,7 @@ from services.job.strict_json import JsonObject
 from sspo_core.config import OBJECTIVES, CorrectionConfig
 
 SUPPLIED = frozenset({"reference"})
-"""What the learner can give an objective that asks for more than log-probs and advantages."""
+"""Inputs that the learner can give an objective besides log-probs and advantages."""
 DEFAULT_NAME = "sspo"
 DEFAULT_GATE = {"gate": "logarctan_a", "sides": "outward", "tau_pos": 3.0, "tau_neg": 3.5}
 """SSPO's gate for a job that names none, chosen by measurement (docs/gates.md). A job that names a gate gets the class

@@ -1,4 +1,4 @@
-"""Where step records go besides our own files: `x_sspo.sinks`, and Weights & Biases."""
+"""Receivers of step records besides our own files: `x_sspo.sinks`, and Weights & Biases."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class WandbSpec(StrictModel):
     project: str = Field(min_length=1, max_length=128)
     """Project that the run is put into."""
     name: str | None = Field(default=None, max_length=128)
-    """What the run is called there. null: Weights & Biases makes up a name."""
+    """The name of the run. null: Weights & Biases makes one up."""
     entity: str | None = Field(default=None, max_length=128)
     """User or team that owns the run. null: the key's own."""
     tags: tuple[str, ...] = Field(default=(), max_length=64)

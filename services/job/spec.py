@@ -143,7 +143,7 @@ class JobSpec(ResolvedBlocks):
     validation_file: str | None = None
     """Id of the file with the prompts to evaluate on; null: no evaluation."""
     seed: int = Field(ge=0, lt=2**32)
-    """What every random number of the job follows from."""
+    """The seed of every random number of the job."""
     grader: GraderBlock
     """As the request gave it; `services.job.graders` parses it."""
     wandb: WandbSpec | None = None

@@ -160,7 +160,7 @@ class Journal:
         return pruned
 
     def result_path(self, sequence: int) -> Path:
-        """Where the figures of a trained record lie."""
+        """Path of the figures of a trained record."""
         return self.folder / f"{sequence:08d}.out"
 
     def attempt_path(self, sequence: int, attempt: int) -> Path:

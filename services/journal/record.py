@@ -81,7 +81,7 @@ class Record:
 
 
 def payload_hash(payloads: Sequence[bytes]) -> str:
-    """What a header says of its groups' bytes."""
+    """The hash of its groups' bytes, for a header."""
     return hashlib.sha256(b"".join(payloads)).hexdigest() if payloads else ""
 
 

@@ -87,7 +87,7 @@ class AttemptFailed(Exception):
 
 
 FATAL = (LearnerError, JournalDamaged)
-"""What fails the job: each has a `code`."""
+"""Errors that fail the job; each has a `code`."""
 
 
 @contextmanager

@@ -9,9 +9,9 @@ class SampledTrajectory(Record):
     """One completion of a group; the lists have an entry for each of its tokens that is kept, the first ones."""
 
     reward: float
-    """What the grader gave."""
+    """Reward from the grader."""
     advantage: float | None = None
-    """What became of it within its group; None where an older version didn't say."""
+    """Advantage within its group; None in a record of an older version."""
     tokens: tuple[str, ...]
     """As text."""
     log_ratios: tuple[float, ...]

@@ -75,7 +75,7 @@ class GuardView(Record):
     reasons: tuple[str, ...] = ()
     """The figures beyond their limits, in words."""
     learning_rate_factor: float = 1.0
-    """What it has multiplied the learning rate by, so far."""
+    """The factor on the learning rate so far."""
 
 
 class StepRecord(StepFigures, OfStep):
@@ -92,10 +92,10 @@ class StepRecord(StepFigures, OfStep):
     seconds: float | None = None
     """From a whole batch to this record."""
     waits: StepWaits = StepWaits()
-    """What was waited for; empty of a replay."""
+    """The waits of the step; empty for a replay."""
     epoch: int | None = None
     """Of the learner that trained it."""
     policy_version: int | None = None
     """Newest weights when this was said."""
     guard: GuardView = GuardView()
-    """What the guard made of it; at level 0 where it said nothing."""
+    """The guard's view; level 0 if it said nothing."""

@@ -1,4 +1,4 @@
-"""What a rollout worker needs of an inference engine.
+"""The engine interface: everything that a rollout worker needs of an inference engine.
 
 One engine holds one version of the weights at a time; every token it samples is labelled with the version that sampled
 it. Behaviour log-probs are those of the distribution really sampled from (after temperature). The engine decides how

@@ -1,4 +1,4 @@
-"""Which weights the engine holds, and which of them it has proven to hold.
+"""Knows which weights the engine holds, and which of them it has proven to hold.
 
 Invariant: a version counts as passed only after this engine, in this incarnation, has answered its canary. A finished
 group waits for the verdict on every version in it.

@@ -43,7 +43,7 @@ class FileRecord(BaseModel):
     created_at: int
     """When its content was durable."""
     filename: str
-    """What it was called by who uploaded it."""
+    """Its name where it was uploaded."""
     purpose: Purpose
     """What it is for."""
     expires_at: int | None = None

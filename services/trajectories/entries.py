@@ -38,7 +38,7 @@ class Entry:
     tokens: int = 0
     """Completion tokens sampled for it; 0 in `prompts`."""
     problem: str = ""
-    """What is wrong with the plain fields: such an entry is malformed whatever its payload says. "" if nothing is."""
+    """The fault of the plain fields; it makes the entry malformed, even with a good payload. "" if there is none."""
 
 
 def read_entry(job_id: str, entry_id: bytes | str, fields: Mapping[bytes, bytes], deaths: int = 0) -> Entry:

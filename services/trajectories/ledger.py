@@ -1,4 +1,4 @@
-"""Where every group of a job is, in one consistent look.
+"""The place of every group of a job, in one consistent look.
 
 `issued` is the cursor, `trained` and `dropped` come from the numbers that the learner finished, `in_flight` are the
 numbers *found* in the streams (by their indexes, which the same Lua calls keep: no payload is read). The ledger

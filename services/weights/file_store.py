@@ -33,7 +33,7 @@ class BadManifest(ValueError):
 
 
 def version_folder(root: Path, version: int) -> Path:
-    """Where `version` lies."""
+    """Path of the folder of `version`."""
     return root / f"v{version:08d}"
 
 

@@ -16,7 +16,7 @@ from services.weights.fingerprint import write_hashed
 from services.weights.manifest import HEAD, MANIFEST_FILE, TENSORS_FILE, Canary, Manifest
 
 COPIED = ("config.json", "generation_config.json")
-"""What engines need of the model's folder beside weights."""
+"""Files of the model's folder that engines need beside weights."""
 
 
 class VersionExists(Exception):

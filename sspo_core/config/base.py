@@ -48,8 +48,8 @@ class AggregatedConfig(ObjectiveConfig):
     """An objective that is a sum over tokens, and leaves open what the sum is divided by."""
 
     aggregation: AggregationName = "token-mean"
-    """What the sum over tokens is divided by: each sequence's length and their number, all tokens, the number of
-    sequences, or a constant. Change it where long and short answers should weigh differently."""
+    """Divisor of the sum over tokens: each sequence's length and their number, all tokens, the number of sequences, or
+    a constant. Change it where long and short answers should weigh differently."""
     norm_tokens: int = 3000
     """L of sum-norm, Σ/(B·L); no other aggregation reads it. 3000 is the generation limit of Dr. GRPO's runs."""
 

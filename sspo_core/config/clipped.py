@@ -57,7 +57,7 @@ class GRPOConfig(RatioClipConfig, AggregatedConfig):
     """
 
     aggregation: AggregationName = "seq-mean-token-mean"
-    """What the sum over tokens is divided by; the paper divides by each sequence's length and their number."""
+    """Divisor of the sum over tokens; the paper divides by each sequence's length and their number."""
 
     source = "arXiv 2402.03300 (KL weight: 0)"
 
@@ -70,7 +70,7 @@ class DrGRPOConfig(RatioClipConfig, AggregatedConfig):
     """
 
     aggregation: AggregationName = "sum-norm"
-    """What the sum over tokens is divided by; the paper divides by a constant."""
+    """Divisor of the sum over tokens; the paper divides by a constant."""
 
     source = "arXiv 2503.20783"
     advantage = "group_mean"

@@ -28,8 +28,8 @@ class CorrectionConfig:
     """
 
     importance: ImportanceWeight = "full"
-    """What becomes of w: `full` leaves it, `truncated` cuts it to its bounds, `masked` drops tokens outside them. Use
-    the latter two where a few tokens have very large weights."""
+    """Treatment of w: `full` leaves it, `truncated` cuts it to its bounds, `masked` drops tokens outside them. Use one
+    of the latter two if a few tokens have very large weights."""
     level: CorrectionLevel = "objective"
     """Of w: "objective" is the level of the objective's own ratio, by the geometric mean where tokens share one. Under
     "token" a weight scales its own token's gradient, also within a mean over the sequence (the loss's value is then

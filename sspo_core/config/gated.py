@@ -43,7 +43,8 @@ class GatedConfig(ObjectiveConfig):
     gate: GateName = "logarctan_a"
     """The soft gate f on the token ratio; docs/gates.md compares them."""
     sides: Sides = "both"
-    """Where the gate acts: wherever the ratio is, or only where an update would push it further out (`outward`)."""
+    """Side on which the gate acts: on every ratio (`both`), or only if an update would push the ratio further out
+    (`outward`)."""
     tau_pos: float = 3.0
     """Temperature τ of tokens with A > 0. A higher one closes the gate nearer to ratio 1: raise it against drift."""
     tau_neg: float = 3.5

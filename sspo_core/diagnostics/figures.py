@@ -129,7 +129,7 @@ HISTOGRAMS = {
     "log_ratio_histogram": 2 * (len(LOG_RATIO_BUCKETS) + 1),
     "log_sequence_ratio_histogram": 2 * (len(LOG_RATIO_BUCKETS) + 1),
 }
-"""What merges by sum, by minimum, by maximum, and (with their sizes) by sum again."""
+"""State that merges by sum, by minimum, by maximum, and (with sizes) by sum again."""
 
 _COUNTS = ("tokens", "sequences", "empty_sequences", "nonfinite_tokens", "clamped_tokens")
 _QUANTILES = {"p50": 0.5, "p95": 0.95, "p99": 0.99, "p999": 0.999}

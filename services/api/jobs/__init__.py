@@ -1,1 +1,1 @@
-"""What routes do with jobs: creating, repeating, explaining, looking."""
+"""The work of routes on jobs: creating, recognising repeats, explaining, trying graders."""

@@ -1,1 +1,1 @@
-"""What requests say and what answers show, as pydantic models; a field's docstring describes it in /docs."""
+"""Requests and answers as pydantic models. A field's docstring describes it in /docs."""

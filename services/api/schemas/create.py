@@ -33,7 +33,7 @@ class Hyperparameters(Request):
     batch_size: AutoCount = None
     """Groups of one step: `x_sspo.learner.batch_size`."""
     learning_rate_multiplier: AutoMultiplier = None
-    """What the default learning rate is multiplied by: `x_sspo.learner.learning_rate` names the rate itself."""
+    """Factor on the default learning rate; `x_sspo.learner.learning_rate` names the rate itself."""
     n_epochs: AutoCount = None
     """Passes over the training file, from which the steps are counted: `x_sspo.learner.steps` names them."""
     eval_interval: AutoCount = None
@@ -97,7 +97,7 @@ class CreateJob(Request):
     suffix: Annotated[str | None, Field(pattern=r"^[A-Za-z0-9._-]{1,64}$")] = None
     """Part of the trained model's name, to tell it by: letters, digits, `.`, `_` and `-`."""
     seed: Annotated[int | None, Field(ge=0, lt=2**32)] = None
-    """What every random number of the job follows from. null: the service draws one, and shows it."""
+    """The seed of every random number of the job. null: the service draws one, and shows it."""
     metadata: Annotated[dict[MetadataKey, MetadataValue] | None, Field(max_length=16)] = None
     """Up to 16 pairs of text of your own, by which jobs can be listed."""
     x_sspo: ExtensionSpec | None = None

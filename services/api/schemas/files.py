@@ -14,13 +14,13 @@ class ExpiresAfter(Request):
     """When a file goes."""
 
     anchor: Literal["created_at"]
-    """What the seconds are counted from: always the file's creation."""
+    """The start of the seconds: always the file's creation."""
     seconds: Annotated[int, Field(ge=3_600, le=2_592_000)]
     """Seconds from then on: an hour to thirty days."""
 
 
 class UploadOptions(Request):
-    """What an upload says besides file and purpose."""
+    """Options of an upload besides file and purpose."""
 
     expires_after: ExpiresAfter
     """When the file goes."""
@@ -36,9 +36,9 @@ class FileAnswer(Named):
     created_at: int
     """When it was uploaded, in seconds since the epoch."""
     filename: str
-    """What it was called by who uploaded it."""
+    """Its name where it was uploaded."""
     purpose: Purpose
-    """What it is for: `fine-tune` for data of jobs, `fine-tune-results` for what they leave."""
+    """Its purpose: `fine-tune` for data of jobs, `fine-tune-results` for their results."""
     expires_at: int | None
     """When it goes, in seconds since the epoch; null: never."""
     status: Literal["processed"] = "processed"

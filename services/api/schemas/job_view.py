@@ -122,7 +122,7 @@ class JobView(Named):
     stage: str
     """What is being done for it now."""
     waiting_for: Waiting | None
-    """What it waits for; null of a job that is final."""
+    """What it waits for; null for a job that is final."""
     error: JobFailure | None
     """Why it failed; null otherwise."""
     step: int

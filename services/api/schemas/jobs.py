@@ -14,7 +14,7 @@ from services.store.job.record import JobError, JobRecord
 from services.store.job.transitions import Status
 
 STRICT_STATUS = {Status.PAUSED: Status.QUEUED, Status.PAUSING: Status.RUNNING}
-"""What clients see that know no pause."""
+"""Statuses for clients that know no pause."""
 
 
 class JobFailure(AnswerModel):
@@ -61,7 +61,7 @@ class JobAnswer(Named):
     estimated_finish: None = None
     """Always null."""
     seed: int
-    """What every random number of the job follows from."""
+    """The seed of every random number of the job."""
     error: JobFailure | None
     """Why it failed; null otherwise."""
     hyperparameters: dict[str, JsonValue] = Field(default_factory=dict)
@@ -136,7 +136,7 @@ class CheckpointAnswer(Named):
     created_at: int
     """When it was written, in seconds since the epoch."""
     fine_tuned_model_checkpoint: str
-    """What a model made of it would be called."""
+    """The name of a model made of it."""
     fine_tuning_job_id: str
     """Its job."""
     step_number: int
@@ -159,5 +159,5 @@ class CheckpointAnswer(Named):
 
 
 def checkpoint_prefix(record: JobRecord) -> str:
-    """What a job's checkpoint ids begin with; the step follows."""
+    """The beginning of a job's checkpoint ids; the step follows."""
     return f"ftckpt-{record.id.removeprefix('ftjob-')}-"

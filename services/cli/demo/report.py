@@ -1,4 +1,4 @@
-"""What the demo shows at the end: reward before and after, the drift figures, and a plot."""
+"""The report at the end of the demo: reward before and after, the drift figures, and a plot."""
 
 from __future__ import annotations
 

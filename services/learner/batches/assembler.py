@@ -96,7 +96,7 @@ class Assembler:
     def feed(self, entry: Entry, bury: Callable[[Entry, str], bool] = lambda entry, why: True) -> None:
         """Take one entry of the stream: decode it, or note why it is dropped.
 
-        What can't be read is given to `bury`, with the reason; it answers whether the entry's number ends with it. If
+        An entry that can't be read goes to `bury` with the reason, and `bury` answers whether its number ends too. If
         not (the entry is a stranger's, or its number has another entry), the entry is gone and nothing is dropped.
         """
         try:

@@ -33,7 +33,7 @@ MODEL_FILES = (
     "tokenizer.model",
     "added_tokens.json",
 )
-"""What a model folder holds beside weights; copied as it is into every folder we write."""
+"""Files of a model folder beside its weights. They are copied unchanged into every folder we write."""
 
 
 class Policy:

@@ -1,7 +1,7 @@
 """The journal of a job with the outlines of its records in memory, and the assertions to Redis.
 
-Invariants: a record is committed before anything of it is finished in Redis; both only after the disk was asked whether
-a newer learner was here; whatever Redis forgot can be asserted again from the outlines alone.
+Invariants: a record is committed before anything of it is finished in Redis; the disk is asked before both whether a
+newer learner was here; the outlines alone suffice to assert again what Redis forgot.
 """
 
 from __future__ import annotations

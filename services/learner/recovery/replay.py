@@ -51,7 +51,7 @@ class Replay:
     """Step of the checkpoint it began from; 0: the base model."""
     rows: list[Row]
     environment: list[Row] = field(default_factory=list)
-    """Where then and now differ: versions, threads, device. Empty: nothing explains a difference."""
+    """Differences of then and now: versions, threads, device. Empty: nothing explains another outcome."""
 
     @property
     def equal(self) -> bool:

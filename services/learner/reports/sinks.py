@@ -2,7 +2,7 @@
 
 Each sink has a thread and a bounded queue of its own: a sink that hangs, fails or isn't installed costs the job only
 its own curves, and one event tells of it. Only the sink's thread imports its library. Our own step records
-(`steps.jsonl`) are complete whatever becomes of a sink.
+(`steps.jsonl`) are complete even if every sink fails.
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""What the store keeps of a job: record and transitions, events, steps, workers, operations."""
+"""The store of a job: record and transitions, events, steps, workers, operations."""

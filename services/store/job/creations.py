@@ -1,4 +1,4 @@
-"""Which create request made which job, so that a request sent twice makes one job.
+"""Remembers which create request made which job, so a request that is sent twice makes one job.
 
 Invariant: the first to claim a fingerprint decides the job id, and all others learn it. A claim comes before the job,
 so a repeat may find a claim without its job (the first attempt was cut off) and then makes the job itself.

@@ -57,7 +57,7 @@ WAITS_FOR: dict[Status, Wait | None] = {
     _S.SUCCEEDED: None,
     _S.CANCELLED: None,
 }
-"""What a job waits for right after it entered a state; the controller replaces it at its next look."""
+"""The wait of a job right after it entered a state; the controller replaces it at its next look."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""What all charts have in common: axes with their units, tooltips with exact numbers, quiet lines."""
+"""Common parts of all charts: axes with their units, tooltips with exact numbers, quiet lines."""
 
 from __future__ import annotations
 
