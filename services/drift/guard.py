@@ -204,7 +204,10 @@ def _best(window: Sequence[Figures], state: GuardState) -> float | None:
 
 
 def _is_healthy(window: Sequence[Figures], state: GuardState, spec: GuardSpec) -> bool:
-    """Whether each step is within the limits that end an alarm. The reward is noisy, so its mean over all steps counts. Engine mismatch is left out, since it says nothing about the weights.
+    """Whether each step is within the limits that end an alarm.
+
+    The reward is noisy, so its mean over all steps counts. Engine mismatch is left out, since it says nothing about the
+    weights.
     """
     looked_at = [_means([one], GuardState()) for one in window]
     reward = _means(window, state).get("reward_share")
