@@ -391,3 +391,25 @@ def test_a_pause_that_the_guard_decided_is_asked_for_though_its_learner_died(
     again = FakeBackend()
     assert Learner(spec, client, layout, again).run() == "drained"
     assert Jobs(client).get(JOB).status is Status.PAUSING and again.state.next_step == 2
+
+
+def test_groups_that_undone_weights_sampled_are_dropped_after_a_rollback(
+    client: Client, layout: Layout, fill: Fill
+) -> None:
+    spec = spec_of(checkpoint_every=1, keep_checkpoints=4)
+    fill(spec, range(6))
+    fill(spec, [6, 7], step=3)  # by the version that the third step published, which the rollback undoes
+    fill(spec, range(8, 12))
+    learner = Learner(spec, client, layout, FakeBackend())
+    one_step = learner.one_step
+
+    def with_a_rollback() -> None:
+        if learner.step == 3 and "rollback" not in kinds(layout):
+            learner.returning.roll_back(2)
+        one_step()
+
+    learner.one_step = with_a_rollback  # type: ignore[method-assign]
+    assert learner.run() == "finished"
+    trained = [number for header in Journal(layout.job(JOB).journal).headers() for number in header.trained]
+    assert trained == [0, 1, 2, 3, 4, 5, 8, 9, 10, 11]
+    assert Ledger(client).snapshot(JOB).dropped == {"rolled_back": 4}
