@@ -1,4 +1,4 @@
-"""`validating_files`: finds every fault of a job's files that can be known before an engine starts.
+"""`validating_files`: everything that can be known wrong with a job's files before an engine starts.
 
 Raises `InvalidFile` with the file and its line in the message; the job fails with that.
 """
@@ -10,11 +10,13 @@ from typing import Any
 from services.controller.issuing.prompts import PromptEncoder
 from services.disk.layout import Layout
 from services.job.datasets import DatasetError, iter_rows
-from services.job.graders import GraderError, parse_grader
+from services.job.graders import GraderError, RegexMatchGrader, parse_grader
 from services.job.spec import JobSpec
+from services.reward.errors import GraderCrashed, GraderNotStarted
 from services.reward.sandbox import GraderProcess
 
 GRADER = "method.reinforcement.grader"
+TRIES = 3
 
 
 class InvalidFile(ValueError):
@@ -44,13 +46,23 @@ def validate_files(spec: JobSpec, layout: Layout) -> None:
 
 
 def _check_grader(spec: JobSpec) -> None:
-    """Compile the pattern in a process that can be stopped, as reward workers do."""
+    """Have a pattern compiled by a process that can be stopped, as those of the reward workers are.
+
+    A process that dies says nothing of the grader, so it is asked again.
+    """
+    if not isinstance(parse_grader(spec.grader), RegexMatchGrader):
+        return
     with GraderProcess() as process:
-        try:
-            process.check(spec.grader, spec.reward.timeout_seconds)
-        except GraderError as error:
-            param = f"{GRADER}.{error.field}" if error.field else GRADER
-            raise InvalidGrader(f"Invalid '{param}': {error.message}", param) from error
+        for left in reversed(range(TRIES)):
+            try:
+                process.check(spec.grader, spec.reward.timeout_seconds)
+                return
+            except GraderError as error:
+                param = f"{GRADER}.{error.field}" if error.field else GRADER
+                raise InvalidGrader(f"Invalid '{param}': {error.message}", param) from error
+            except (GraderCrashed, GraderNotStarted):
+                if not left:
+                    raise
 
 
 def _validate(spec: JobSpec, layout: Layout, encoder: PromptEncoder, file_id: str, param: str) -> None:

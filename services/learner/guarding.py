@@ -35,8 +35,6 @@ from services.trajectories.progress import Progress
 log = structlog.get_logger()
 
 BY = "guard"
-NO_WINDOW = -1
-"""Of `staleness_window` in Redis: as the job says."""
 
 
 class GuardMemory(BaseModel):
@@ -115,7 +113,7 @@ class Guarding:
     def announce(self) -> None:
         """Tell the dispatcher how far ahead it may issue."""
         learner = in_effect(self._spec, self.memory.state).learner
-        window = NO_WINDOW if learner.max_staleness == self._spec.learner.max_staleness else learner.max_staleness
+        window = None if learner.max_staleness == self._spec.learner.max_staleness else learner.max_staleness
         self._progress.set(self._spec.job_id, staleness_window=window)
 
     def roll_back(self, to_step: int) -> JsonObject:

@@ -64,14 +64,14 @@ class Returning:
         parts = self._parts
         parts.writer.wait()
         path = checkpoint.folder_of(parts.folder.checkpoints, to_step)
-        found = checkpoint.verify(path) if path.exists() else None
+        found = checkpoint.look(path) if path.exists() else None
         step, outlines = parts.training.step, parts.books.outlines
         if found is None or to_step >= step or not counts_in(outlines)(found):
             kept = [checkpoint.step_of(path) for path in checkpoint.stored(parts.folder.checkpoints)]
             raise NoSuchCheckpoint(f"step {to_step} of {step}: checkpoints are kept of steps {kept}")
+        parts.training.load(found)  # before the record: a checkpoint that can't be read must not be gone back to
         version = parts.publisher.version
         header = parts.books.go_back(cut_draft(outlines, to_step=to_step, settings=settings, policy_version=version))
-        parts.training.load(found)
         checkpoint.remove_undone(parts.folder.checkpoints, counts_in(parts.books.outlines))
         parts.assembler.undo(undone_versions(parts.books.outlines))
         parts.books.assert_training()

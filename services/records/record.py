@@ -9,9 +9,9 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, Self
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 
 class Record(BaseModel):
@@ -22,6 +22,14 @@ class Record(BaseModel):
     def to_json(self) -> str:
         """One line of strict JSON: what was set, null for what is not finite."""
         return self.model_dump_json(exclude_unset=True)
+
+    @classmethod
+    def from_json(cls, line: str | bytes) -> Self:
+        """What `to_json`, of this or another version, wrote. Raises ValueError."""
+        try:
+            return cls.model_validate_json(line)
+        except ValidationError:  # null where a number was not finite, or where an older version knew nothing
+            return cls.model_validate(_without_nulls(json.loads(line)))
 
     def plain(self) -> dict[str, Any]:
         """The same as JSON values, for an answer of the API."""
@@ -45,3 +53,11 @@ def _numbers(value: object, path: str) -> Iterator[tuple[str, float | None]]:
             yield from _numbers(part, f"{path}.{name}")
     elif value is None or (isinstance(value, int | float) and not isinstance(value, bool)):
         yield path, value if value is None or math.isfinite(value) else None
+
+
+def _without_nulls(value: object) -> object:
+    if isinstance(value, dict):
+        return {name: _without_nulls(part) for name, part in value.items() if part is not None}
+    if isinstance(value, list):
+        return [0.0 if part is None else _without_nulls(part) for part in value]
+    return value

@@ -87,6 +87,8 @@ def test_a_record_that_cannot_be_read_harms_no_other(
     assert f'sspo_learner_step{{job_id="{good}"}}' in http.get("/metrics").text
     other = sdk.files.create(file=("other.jsonl", b"{}\n"), purpose="fine-tune")
     assert sdk.files.delete(other.id).deleted
+    kept = http.delete(f"/v1/files/{file_id}")
+    assert (kept.status_code, kept.json()["error"]["code"]) == (409, "file_in_use"), "a version that can read it may"
     answer = http.get(f"/v1/fine_tuning/jobs/{bad}")
     assert (answer.status_code, answer.json()["error"]["code"]) == (409, "job_unreadable")
     assert "weight_decay" in answer.json()["error"]["message"]

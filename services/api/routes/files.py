@@ -94,8 +94,7 @@ def _expires_after(anchor: str | None, seconds: int | None) -> int | None:
 
 
 def _refuse_if_needed(service: Service, file_id: str) -> None:
-    unfinished = (job_id for job_id, status in service.jobs.statuses().items() if status not in FINAL)
-    for record in service.jobs.readable(unfinished):
-        if file_id in (record.spec.training_file, record.spec.validation_file):
-            message = f"Job {record.id}, which is {record.status}, needs this file"
+    for job_id, status in service.jobs.statuses().items():
+        if status not in FINAL and service.jobs.names_file(job_id, file_id):
+            message = f"Job {job_id}, which is {status}, needs this file"
             raise ApiError(409, message, code="file_in_use", param="file_id")

@@ -26,9 +26,9 @@ class Waiting(AnswerModel):
     """In words."""
     since: float
     """From when on, in seconds since the epoch."""
-    key: WaitKey | None
+    key: WaitKey | None = None
     """The same as `what` for programs; null of a record that an older version wrote."""
-    step: int | None
+    step: int | None = None
     """The step that is waited for, where each step is a wait of its own."""
 
     @classmethod

@@ -139,7 +139,7 @@ class JobReading:
         """The records on disk one at a time, because all records of a long job take much memory."""
         series = Series()
         for line in whole_lines(self._service.settings.layout.job(self._job_id).steps):
-            series.add(StepRecord.model_validate_json(line))
+            series.add(StepRecord.from_json(line))
         return series
 
 

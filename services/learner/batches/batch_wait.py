@@ -78,8 +78,10 @@ class BatchWait:
         if batch.groups:
             held, self._step = self._held_since, -1
             return Ready(batch, time.monotonic() - held if held else 0.0)
+        if batch.dropped or batch.entry_ids:
+            return Drops(batch)  # before the deadline is looked at: the assembler has given them away
         self._check_deadline(step)
-        return Drops(batch) if batch.dropped or batch.entry_ids else Nothing()
+        return Nothing()
 
     def _begin(self, step: int) -> None:
         self._step = step

@@ -35,12 +35,12 @@ def open_backend(spec: JobSpec, layout: Layout) -> LocalBackend:
 class LocalBackend:
     """Implements `services.learner.backend.Backend`."""
 
+    @typed_memory_errors()
     def __init__(self, spec: JobSpec, model: Path) -> None:
         torch.set_num_threads(spec.learner.threads)
         self._spec = spec
-        with typed_memory_errors(spec.model):
-            self._policy = Policy(model, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
-            self._trainer = Trainer(spec, self._policy)
+        self._policy = Policy(model, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+        self._trainer = Trainer(spec, self._policy)
         self._canary = canary_tokens(self._policy.vocab_size, derived_seed(spec.seed, "canary"))
         self._kept: dict[str, Tensor] | None = None
 
@@ -52,38 +52,43 @@ class LocalBackend:
     def state(self) -> TrainingState:
         return self._trainer.state
 
+    @typed_memory_errors()
     def train(self, groups: Sequence[Group], step: int, spec: JobSpec) -> StepFigures:
-        with typed_memory_errors(spec.model):
-            self._use(spec)
-            return self._trainer.train(groups, step)
+        self._use(spec)
+        return self._trainer.train(groups, step)
 
+    @typed_memory_errors()
     def token_weights(self) -> Mapping[int, TokenWeights]:
         return self._trainer.token_log.read()
 
+    @typed_memory_errors()
     def keep(self) -> None:
         self._kept = host_copy(self._policy.tensors())
 
     def forget(self) -> None:
         self._kept = None
 
+    @typed_memory_errors()
     def recompute(self, group: Group) -> RatioFigures:
         if self._kept is None:
             raise ValueError("no weights are kept")
         return recomputing.recompute(self._policy, self._kept, group, self._spec)
 
+    @typed_memory_errors()
     def capture(self) -> Snapshot:
-        with typed_memory_errors(self._spec.model):
-            return Snapshot(host_copy(self._policy.tensors()), host_copy(self._trainer.optimiser_tensors()))
+        return Snapshot(host_copy(self._policy.tensors()), host_copy(self._trainer.optimiser_tensors()))
 
+    @typed_memory_errors()
     def load(self, folder: Path, hashes: Mapping[str, str], state: TrainingState) -> None:
         found = snapshot.read(folder, hashes)
-        with typed_memory_errors(self._spec.model):
-            self._policy.load(found.model)
-            self._trainer.load(found.optimiser, state)
+        self._policy.load(found.model)
+        self._trainer.load(found.optimiser, state)
 
+    @typed_memory_errors()
     def compare(self, folder: Path, hashes: Mapping[str, str]) -> list[Difference]:
         return snapshot.differences(snapshot.read(folder, hashes), self.capture())
 
+    @typed_memory_errors()
     def weights_sha256(self, *, most_bytes: int | None = None) -> str | None:
         tensors = self._policy.tensors()
         if most_bytes is not None and sum(tensor.nbytes for tensor in tensors.values()) > most_bytes:
@@ -102,21 +107,23 @@ class LocalBackend:
             "instructions": torch.backends.cpu.get_cpu_capability(),
         }
 
+    @typed_memory_errors()
     def publish(self, root: Path, *, version: int, step: int) -> Path:
-        with typed_memory_errors(self._spec.model):
-            return publish(
-                root,
-                self._policy.tensors(),
-                version=version,
-                step=step,
-                canary=Canary(token_ids=self._canary, logprobs=compute(self._policy.model, self._canary)),
-                model_files=self._policy.folder,
-                dtype=getattr(torch, self._spec.rollout.dtype),
-            )
+        return publish(
+            root,
+            self._policy.tensors(),
+            version=version,
+            step=step,
+            canary=Canary(token_ids=self._canary, logprobs=compute(self._policy.model, self._canary)),
+            model_files=self._policy.folder,
+            dtype=getattr(torch, self._spec.rollout.dtype),
+        )
 
+    @typed_memory_errors()
     def export(self, folder: Path) -> None:
         self._policy.export(folder)
 
+    @typed_memory_errors()
     def gate_curve(self, spec: JobSpec) -> GateCurve:
         return gate_curve.gate_curve(spec)
 

@@ -18,11 +18,11 @@ def ran_out_of_memory(error: BaseException) -> bool:
 
 
 @contextmanager
-def typed_memory_errors(model: str) -> Iterator[None]:
-    """Turn them into OutOfMemory."""
+def typed_memory_errors() -> Iterator[None]:
+    """Turn them into OutOfMemory. Decorates functions, too."""
     try:
         yield
     except (MemoryError, RuntimeError) as error:
         if ran_out_of_memory(error):
-            raise OutOfMemory(f"{model} does not fit into memory: {error}") from error
+            raise OutOfMemory(f"the model and what training it takes do not fit into memory: {error}") from error
         raise

@@ -65,10 +65,12 @@ class Policy:
         return {name: tensor.detach() for name, tensor in state.items() if not (self.tied and name == "lm_head.weight")}
 
     def load(self, tensors: Mapping[str, Tensor]) -> None:
-        """Take over tensors under the names of `tensors()`. Raises RuntimeError when names or shapes differ."""
+        """Take over tensors under the names of `tensors()`. Raises ValueError when names or shapes differ."""
         own = self.tensors()
         if own.keys() != tensors.keys():
-            raise RuntimeError(f"checkpoint and model differ in {sorted(own.keys() ^ tensors.keys())[:4]}")
+            raise ValueError(f"checkpoint and model differ in {sorted(own.keys() ^ tensors.keys())[:4]}")
+        if shapes := [name for name, tensor in own.items() if tensor.shape != tensors[name].shape]:
+            raise ValueError(f"checkpoint and model differ in the shapes of {sorted(shapes)[:4]}")
         with torch.no_grad():
             for name, tensor in own.items():
                 tensor.copy_(tensors[name])

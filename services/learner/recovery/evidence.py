@@ -36,5 +36,6 @@ class Evidence:
         before = result.read(self._journal.result_path(header.sequence))
         figures = self.train(header, groups)
         after = result.read(self._journal.result_path(header.sequence))
-        known = before is not None and after is not None
-        return figures, result.differing(before, after) if known and before and after else []
+        if before is None or after is None:
+            return figures, []
+        return figures, result.differing(before, after)

@@ -66,7 +66,7 @@ class Jobs:
         for job_id in job_ids:
             try:
                 yield self.get(job_id)
-            except JobUnreadable as error:
+            except (JobUnreadable, JobNotFound) as error:
                 log.warning("job_unreadable", job=job_id, reason=str(error))
 
     def list(
@@ -90,12 +90,18 @@ class Jobs:
         return answers.texts(self._client.zrange(keys.JOBS, 0, -1))
 
     def statuses(self) -> dict[str, Status]:
-        """The status of every job, oldest first."""
+        """The status of every job, oldest first; a job without one that we know is left out."""
         ids = self.ids()
         pipeline = self._client.pipeline(transaction=False)
         for job_id in ids:
             pipeline.hget(keys.job(job_id), "status")
-        return {job_id: Status(answers.text(status)) for job_id, status in zip(ids, pipeline.execute(), strict=True)}
+        named = {job_id: answers.text(status) for job_id, status in zip(ids, pipeline.execute(), strict=True)}
+        return {job_id: Status(status) for job_id, status in named.items() if status in set(Status)}
+
+    def names_file(self, job_id: str, file_id: str) -> bool:
+        """Whether a job's spec names this file; asked of the stored text, so that it holds of records we can't read."""
+        spec = self._client.hget(keys.job(job_id), "spec")
+        return json.dumps(file_id) in answers.text(spec)
 
     def transition(self, job_id: str, to: Status, *, by: str, message: str | None = None, **fields: object) -> bool:
         """Enter `to`, with `fields` and an event, atomically. False if the job already was there: nothing changes then.

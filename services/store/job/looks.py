@@ -24,7 +24,7 @@ def write_gate(folder: JobFolder, curve: GateCurve) -> None:
 def gate_of(folder: JobFolder) -> GateCurve | None:
     """The curve of a job's gate; None before a learner wrote it."""
     try:
-        return GateCurve.model_validate_json(folder.gate.read_bytes())
+        return GateCurve.from_json(folder.gate.read_bytes())
     except FileNotFoundError:
         return None
 
@@ -32,7 +32,7 @@ def gate_of(folder: JobFolder) -> GateCurve | None:
 def samples_of(folder: JobFolder, most: int) -> list[SampledGroup]:
     """The newest groups that are kept, up to `most`, in the order in which they were trained."""
     lines = deque(whole_lines(folder.samples), maxlen=most)
-    return [SampledGroup.model_validate_json(line) for line in lines]
+    return [SampledGroup.from_json(line) for line in lines]
 
 
 class SampleFile:

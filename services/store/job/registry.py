@@ -7,9 +7,13 @@ from __future__ import annotations
 
 from typing import Any
 
+import structlog
+
 from services.records.worker import WorkerRecord
 from services.store import keys
 from services.store.client import Client
+
+log = structlog.get_logger()
 
 
 class Registry:
@@ -23,9 +27,14 @@ class Registry:
         self._client.hset(keys.workers(job_id), worker.id, worker.to_json())
 
     def list(self, job_id: str) -> list[WorkerRecord]:
-        """All workers of a job, by kind and id."""
+        """All workers of a job, by kind and id; one whose record can't be read is left out and named in the log."""
         stored: Any = self._client.hvals(keys.workers(job_id))
-        workers = [WorkerRecord.model_validate_json(value) for value in stored]
+        workers = []
+        for value in stored:
+            try:
+                workers.append(WorkerRecord.from_json(value))
+            except ValueError as error:
+                log.warning("worker_unreadable", job=job_id, reason=str(error))
         return sorted(workers, key=lambda worker: (worker.kind, worker.id))
 
     def remove(self, job_id: str, worker_id: str) -> None:

@@ -33,7 +33,7 @@ R = TypeVar("R", bound=Record)
 
 def _ascending(kind: type[R], stored: Mapping[Any, Any]) -> list[R]:
     records = answers.fields(stored)
-    return [kind.model_validate_json(records[step]) for step in sorted(records, key=int)]
+    return [kind.from_json(records[step]) for step in sorted(records, key=int)]
 
 
 class Steps:
@@ -65,7 +65,7 @@ class Steps:
         """The record put last, or None before the first step."""
         last = self._last(job_id)
         stored: Any = None if last is None else self._client.hget(keys.steps(job_id), str(last))
-        return StepRecord.model_validate_json(stored) if stored else None
+        return StepRecord.from_json(stored) if stored else None
 
     def newest(self, job_id: str, count: int) -> list[StepRecord]:
         """The newest `count` records, ascending: quick up to `KEPT`."""
@@ -86,7 +86,7 @@ class Steps:
         newest, *lines = cast(list[bytes | None], self._client.hmget(keys.steps(job_id), names))
         if newest is None or int(newest) < last:  # rolled back meanwhile
             return None
-        records = [StepRecord.model_validate_json(line) for line in lines if line is not None]
+        records = [StepRecord.from_json(line) for line in lines if line is not None]
         return records if len(records) == len(lines) else None
 
 
@@ -97,7 +97,7 @@ def _archived(archive: Path, step: int) -> Iterator[StepRecord]:
         for number, place in places.items():
             if number >= step:
                 file.seek(place)
-                yield StepRecord.model_validate_json(file.readline())
+                yield StepRecord.from_json(file.readline())
 
 
 def _places(archive: Path) -> dict[int, int]:

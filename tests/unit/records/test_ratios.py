@@ -52,3 +52,10 @@ def test_the_drift_share_is_what_the_mismatch_leaves() -> None:
     assert known.drift_share == 0.75 and known.mismatch_kl_k3 == 0.1 and known.mismatch_log_ratio_abs_max == 0.2
     assert known.mismatch is not None and (known.mismatch.source, known.mismatch.step) == ("probe", 5)
     assert drift.with_mismatch(None).drift_share is None
+
+
+def test_nulls_of_other_versions_are_read_as_what_was_not_said() -> None:
+    line = '{"step":4,"guard":null,"waits":null,"drift":{"histograms":null,"by_staleness":{"0":{"ratio_sum":null}}}}'
+    record = StepRecord.from_json(line)
+    assert (record.step, record.guard.level, record.waits.batch) == (4, 0, None)
+    assert record.drift.by_staleness[0].ratio_sum == 0.0

@@ -153,3 +153,20 @@ def test_each_step_has_its_own_deadline(client: Client, spec: JobSpec, monkeypat
     time.sleep(0.6)
     with pytest.raises(BatchTimeout, match="waited 0 s for step 1: 0 of 2 groups"):
         wait.look(1)
+
+
+def test_drops_are_given_away_before_the_deadline_ends_the_wait(client: Client) -> None:
+    spec = job_spec(JOB, batch_size=2, max_staleness=1, wait_seconds=0.05)
+    create_job(client, spec)
+    streams.prepare(client, JOB)
+    wait = BatchWait(spec, client, Assembler(JOB, batch_size=2, max_staleness=1))
+    assert isinstance(wait.look(0), Nothing)
+    issue(client, 0, 0)
+    stage = Stage(client, JOB, PROMPTS, SCORED, "worker")
+    entry = stage.take()
+    assert entry is not None and stage.hand_over(entry, group(0, failure="grader_failed"), 0)
+    time.sleep(0.1)
+    found = wait.look(0)
+    assert isinstance(found, Drops) and found.batch.dropped == {"grader_failed": [0]}
+    with pytest.raises(BatchTimeout):
+        wait.look(0)
