@@ -1,1 +1,2 @@
-"""What the service costs, and the studies behind its defaults. Tests of these are in `benchmarks/tests`."""
+"""Measurements of what the service costs, and the studies behind its defaults. Their tests are in
+`benchmarks/tests`."""

@@ -1,4 +1,4 @@
-"""What the studies have in common: parts that are run in order, each from what lies in one folder of results."""
+"""Common parts of the studies: they run in order, and each reads from one folder of results."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What tests and benchmarks both stand on: a private Redis, and jobs around engines in plain torch.
+"""Support for tests and benchmarks: a private Redis, and jobs around engines in plain torch.
 
-Both import from here, and never from each other. Nothing here is installed, and no service imports it.
+Both import from here and not from each other. Nothing here is installed, and no service imports it.
 """

@@ -1,4 +1,5 @@
-"""What the shipped alerts say of a run: the product's metrics page, taken between all steps, through Prometheus' rules.
+"""Finds the shipped alerts that fire in a run: Prometheus' rules read the product's metrics page, taken between all
+steps.
 
 A step takes a third of a second here, and an alert waits for minutes: so each step counts as a scrape of the shipped
 configuration. `promtool` (Debian's package prometheus) evaluates the rules.

@@ -1,4 +1,4 @@
-"""What is generated: path → text."""
+"""The generated files: path → text."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is written, and where."""
+"""The generated files and their paths."""
 
 from __future__ import annotations
 

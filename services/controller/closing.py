@@ -20,7 +20,7 @@ from services.trajectories.progress import Progress
 def close_job(client: Client, layout: Layout, job_id: str) -> None:
     """Write the closing record, finish the numbers it names, delete the streams. Raises JournalDamaged.
 
-    Dead letters stay: they are bounded, no part of the ledger, and for people who may come later.
+    Dead letters stay: they are bounded, they are no part of the ledger, and people may look at them later.
     """
     cursor = streams.cursor(client, job_id)
     folder = layout.job(job_id).journal

@@ -34,7 +34,8 @@ class EngineMismatch:
 
     @property
     def is_truncated(self) -> bool:
-        """Sampled tokens are never less likely to the engine than to the learner: it spread the mass it cut off."""
+        """Whether no sampled token is less likely to the engine than to the learner: it spreads the mass that it cut
+        off."""
         return self.ratio_max <= at.ONE_SIDED_RATIO and self.kl_k1 >= at.ONE_SIDED_KL_K1
 
     @property
@@ -55,7 +56,7 @@ class EngineMismatch:
 
 
 def mismatch_of(window: Sequence[StepRecord]) -> EngineMismatch | None:
-    """Of all measurements in a window; None without any."""
+    """Mismatch over all measurements in a window; None without any."""
     found = [one for record in window if (one := record.drift.mismatch) is not None and one.tokens]
     places = [(one.source, index if one.step is None else one.step) for index, one in enumerate(found)]
     measured = [(one.tokens or 0.0, one) for one in dict(zip(places, found, strict=True)).values()]

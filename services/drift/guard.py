@@ -147,7 +147,7 @@ def decide(window: Sequence[Figures], state: GuardState, spec: GuardSpec) -> Dec
 
 
 def checkpointed(state: GuardState, step: int) -> GuardState:
-    """The state when the checkpoint with `step` steps was healthy as it was written."""
+    """The state after a healthy checkpoint with `step` steps was written."""
     known = [one for one in state.healthy if one < step]
     return state.model_copy(update={"healthy": (*known, step)[-REMEMBERED_STEPS:]})
 
@@ -166,7 +166,7 @@ def rolled_back(state: GuardState, to_step: int, spec: GuardSpec) -> GuardState:
 
 
 def nowhere_to_go(state: GuardState, spec: GuardSpec) -> GuardState:
-    """The state when no healthy checkpoint is kept: the next rung comes at once; without one, a cooldown."""
+    """The state if no healthy checkpoint is kept: the next rung comes at once, or a cooldown if there is none."""
     level = state.level + 1
     return state.model_copy(update={"level": level} | ({} if level < len(spec.actions) else {"waited_steps": 0}))
 

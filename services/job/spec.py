@@ -150,7 +150,7 @@ class JobSpec(ResolvedBlocks):
     """From the request's `integrations`; null: none."""
 
     def blocks(self) -> JsonObject:
-        """What an answer shows as `x_sspo`, as plain values."""
+        """The blocks that an answer shows as `x_sspo`, as plain values."""
         return self.model_dump(include=set(ResolvedBlocks.model_fields))
 
     @classmethod

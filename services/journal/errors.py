@@ -13,4 +13,4 @@ class JournalDamaged(Exception):
 
 
 class SequenceTaken(Exception):
-    """Another learner committed this place of the journal: this one lost and must end itself."""
+    """Another learner committed this place of the journal first; this learner must end itself."""

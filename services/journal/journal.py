@@ -93,7 +93,7 @@ class Journal:
         return read_record(self._path(sequence))
 
     def settings(self, sequence: int) -> JsonObject:
-        """What a record says of settings; its groups are not read. Raises JournalDamaged."""
+        """The settings in a record; its groups are not read. Raises JournalDamaged."""
         return read_header(self._path(sequence))[0].settings
 
     def is_pruned(self, sequence: int) -> bool:
@@ -142,7 +142,7 @@ class Journal:
     def prune(self, below: int) -> int:
         """Remove the groups of records with a sequence below `below`; returns of how many. Headers stay.
 
-        A record is replaced by its head in one rename: an interruption leaves either the one or the other.
+        A record is replaced by its head in one rename: an interruption leaves one of the two, whole.
         """
         pruned = 0
         for sequence in range(self._pruned, below):

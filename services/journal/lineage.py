@@ -50,7 +50,7 @@ def skips_in_a_row(headers: Sequence[Outline]) -> int:
 
 
 def undone_versions(headers: Sequence[Outline]) -> list[range]:
-    """Policy versions whose weights a cut has undone: what was sampled under them is of no use any more.
+    """Policy versions whose weights a cut has undone: groups sampled under them are of no use any more.
 
     The record of the step gone back to names the version that has its weights.
     """

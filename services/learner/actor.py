@@ -61,7 +61,7 @@ class LearnerProcess:
             self._end(error)
 
     def _end(self, outcome: LearnerOutcome | BaseException) -> None:
-        """The first end counts: a thread that was taken for hung may move after all."""
+        """The first end counts. A thread that seemed to hang may still end later."""
         try:
             if isinstance(outcome, BaseException):
                 self._outcome.set_exception(outcome)

@@ -69,7 +69,7 @@ class OutOfMemory(LearnerError):
 
 
 class TooManySkips(LearnerError):
-    """Several records in a row each ended their learners: it is not the records. `code` is how the last one ended."""
+    """Several records in a row each ended their learners, so the cause is not the records. `code` is the last end."""
 
     def __init__(self, message: str, code: str) -> None:
         super().__init__(message)

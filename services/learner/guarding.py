@@ -49,7 +49,7 @@ class GuardMemory(BaseModel):
 
     @classmethod
     def of(cls, settings: Mapping[str, object]) -> GuardMemory:
-        """From a record; empty where it says nothing, or is of a version whose guard was another."""
+        """The memory in a record; empty if there is none, or if a version with another guard wrote it."""
         try:
             return cls.model_validate(settings.get("guard", {}))
         except ValidationError as error:
@@ -86,12 +86,12 @@ class Guarding:
         return settings_of(in_effect(self._spec, self.memory.state)) | self._own()
 
     def begin(self) -> None:
-        """There is no record yet."""
+        """Begin a job without a record."""
         if self.may_roll_back:
             self.memory = GuardMemory(state=checkpointed(self.memory.state, 0))
 
     def recall(self, settings: Mapping[str, object]) -> None:
-        """Know what the learner before knew, from the settings of its newest record."""
+        """Take over the memory of the earlier learner, from the settings of its newest record."""
         self.memory = GuardMemory.of(settings)
 
     def take_up(self, settings: Mapping[str, object], step: int, figures: StepFigures) -> Decision:
@@ -117,13 +117,13 @@ class Guarding:
         self._progress.set(self._spec.job_id, staleness_window=window)
 
     def roll_back(self, to_step: int) -> JsonObject:
-        """Know that training goes back; answers what the rollback's record says."""
+        """Note that training goes back; answers the settings of the rollback's record."""
         self.memory = GuardMemory(state=rolled_back(self.memory.state, to_step, self._spec.guard))
         self.announce()
         return self._own()
 
     def stay(self) -> None:
-        """Know that no healthy checkpoint is kept: the rung is left out."""
+        """Note that no healthy checkpoint is kept: the rung is left out."""
         self._say("The guard would go back, but no healthy checkpoint is kept", {"action": "rollback"})
         self.memory = self.memory.model_copy(update={"state": nowhere_to_go(self.memory.state, self._spec.guard)})
 

@@ -77,7 +77,7 @@ class Learner:
             parts.reporter.close()
 
     def _begin(self) -> None:
-        """To where the one before stopped, and one version published."""
+        """Go to the place where the learner before stopped, and publish one version."""
         parts = self.parts
         parts.enter("starting")
         try:
@@ -163,7 +163,7 @@ class Learner:
                 self.returning.roll_back(to_step, parts.guarding.roll_back(to_step))
 
     def _next_batch(self) -> Ready | None:
-        """The batch of the next step; None when stopping. Drops met on the way are settled at once."""
+        """The batch of the next step; None when stopping. Drops met on the way are committed at once."""
         reminded = 0.0
         while not self.pulse.stopping:
             found = self.parts.wait.look(self.step)
@@ -182,7 +182,8 @@ class Learner:
         return parts.books.commit(batch, self.step, parts.publisher.version, parts.guarding.settings())
 
     def _remind(self) -> None:
-        """About every second of a wait: end if replaced, assert again what Redis has forgotten while we live."""
+        """About every second of a wait: end if a newer learner is there, and assert to Redis again what it has
+        forgotten."""
         parts = self.parts
         self.pulse.beat()
         parts.journal.check_epoch()

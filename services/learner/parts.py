@@ -91,7 +91,7 @@ class Parts:
         return self.layout.job(self.spec.job_id)
 
     def enter(self, phase: str) -> None:
-        """Something else begins: said to other threads and to Redis."""
+        """Tell other threads and Redis that another phase begins."""
         self.pulse.enter(phase)
         known = {"records": len(self.books.outlines)} if self.books.outlines else {}
         self.progress.set(self.spec.job_id, phase=phase, **known)

@@ -43,7 +43,7 @@ class Publisher:
         return self._version
 
     def go_on_from(self, version: int) -> None:
-        """Versions up to this one are known to have been used."""
+        """Note that versions up to this one have been used."""
         self._version = max(self._version, version)
 
     def publish(self, step: int) -> None:

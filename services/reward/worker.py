@@ -30,7 +30,7 @@ EVALUATION_EVERY = 8
 
 
 class _DrainDeadline(Exception):
-    """Draining took too long: what is held goes back."""
+    """Draining took too long: entries that are held go back."""
 
 
 class RewardWorker:

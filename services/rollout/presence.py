@@ -33,7 +33,7 @@ class RolloutPresence:
         self.draining = False
 
     def loading(self, seconds: float) -> None:
-        """Weights have been loading for so long. The state becomes `syncing` only after a heartbeat's period.
+        """Note for how long weights have been loading. The state becomes `syncing` only after a heartbeat's period.
 
         A job with short steps loads all the time. Its workers would otherwise hardly ever be seen as ready.
         """

@@ -48,7 +48,8 @@ class Upkeep:
         self._refreshed_at = 0.0
 
     async def look(self) -> None:
-        """With each heartbeat: ask the engine, refresh leases, take over what others left. Raises EngineBroken."""
+        """With each heartbeat: ask the engine, refresh leases, take over entries of dead workers. Raises
+        EngineBroken."""
         if not await self.beat():
             return
         self._watch.look()

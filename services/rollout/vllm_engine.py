@@ -203,7 +203,7 @@ class VllmEngine:
 
 @asynccontextmanager
 async def _fatal(what: str) -> AsyncIterator[None]:
-    """The border to vLLM: what comes back is a typed refusal, or the engine is broken."""
+    """The border to vLLM: an error becomes a typed refusal, or EngineBroken."""
     try:
         yield
     except (EngineBroken, LoadRefused, RequestRefused):
@@ -241,7 +241,8 @@ def _context(folder: Path, wanted: int) -> int:
 
 
 def _lives(process: BaseProcess) -> bool:
-    """`is_alive` alone says yes for ever when somebody else (Ray, which ignores SIGCHLD) has collected the child."""
+    """Whether the process lives. `is_alive` alone says yes for ever once another (Ray ignores SIGCHLD) has collected
+    it."""
     return process.is_alive() and process.pid is not None and psutil.pid_exists(process.pid)
 
 

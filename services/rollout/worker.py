@@ -102,6 +102,6 @@ class RolloutWorker:
             self._groups.begin(lane, entry)
 
     async def _leave(self) -> None:
-        """Abandon the groups in work and give back what is held."""
+        """Abandon the groups in work and give back all entries that are held."""
         await self._groups.abandon()
         log.info("groups_given_back", groups=await self._lanes.give_back())

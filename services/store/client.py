@@ -36,14 +36,14 @@ SOCKET_TIMEOUT_SECONDS = 15.0
 
 
 class StoreUnwritable(redis.RedisError):
-    """Redis refuses every write: its disk or its memory is full. Nobody's fault but the machine's."""
+    """Redis refuses every write, because its disk or its memory is full."""
 
 
 _SCRIPT: ContextVar[str] = ContextVar("script", default="command")
 
 
 class _Connected(redis.Redis):
-    """Has a fault point between a script's sending and its answer, when nobody knows whether it ran."""
+    """A connection with a fault point between sending a script and its answer: then nobody knows whether it ran."""
 
     def parse_response(self, connection: Any, command_name: Any, **options: Any) -> Any:
         fault(f"{_SCRIPT.get()}.before_reply")
@@ -71,7 +71,7 @@ def connect(url: str, patience_seconds: float = PATIENCE_SECONDS) -> Client:
 
 
 def run_of(client: Client) -> str:
-    """Names this run of the server: another one after each restart, with which its memory may have become shorter."""
+    """The name of this run of the server. Each restart begins another run, whose memory may lack the newest writes."""
     server: Any = client.info("server")
     return str(server["run_id"])
 

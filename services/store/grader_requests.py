@@ -90,7 +90,7 @@ def take(client: Client, block_seconds: float = 0.0) -> GraderRequest | None:
 
 
 def answer(client: Client, request_id: str, status: int, body: JsonObject) -> None:
-    """Answer a request that was taken. A second answer to it is never read."""
+    """Answer a request that was taken. Nobody reads a second answer to it."""
     key = keys.grader_reply(request_id)
     pipeline = client.pipeline(transaction=True)
     pipeline.rpush(key, json.dumps({"status": status, "body": body}))

@@ -55,7 +55,7 @@ def checkpoints(job_id: str) -> str:
 
 
 def workers(job_id: str) -> str:
-    """Hash: worker id -> what the worker says of itself (JSON)."""
+    """Hash: worker id -> the worker's record (JSON)."""
     return f"{job(job_id)}:workers"
 
 

@@ -1,8 +1,8 @@
 """What became of every group of a job, from its journal folder alone.
 
-The bytes are read here once more, without the journal's own code: magic, header, hash, chain, groups. What that says
-has to agree with `services.journal.journal.audit`, and with the promise: nothing lost, nothing trained twice, versions
-only grow, no group older than allowed.
+The bytes are read here once more, without the journal's own code: magic, header, hash, chain, groups. Its findings have
+to agree with `tests.support.audit`, and with the promise: nothing lost, nothing trained twice, versions only grow, no
+group older than allowed.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What all dashboards share: the choice of jobs, lines where something happened, and phrases of PromQL."""
+"""Common parts of all dashboards: the choice of jobs, lines at events, and phrases of PromQL."""
 
 from __future__ import annotations
 

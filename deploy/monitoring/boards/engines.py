@@ -1,4 +1,4 @@
-"""What vLLM's engines and Ray's nodes say of themselves: rows of the dashboard of workers."""
+"""Rows of the dashboard of workers, with the own metrics of vLLM's engines and Ray's nodes."""
 
 from __future__ import annotations
 

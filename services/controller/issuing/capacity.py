@@ -93,9 +93,9 @@ def paced(learner: LearnerSpec, staleness_window: int | None) -> LearnerSpec:
 def bytes_room(learner: LearnerSpec, queued: Queued, in_flight: int) -> int:
     """Groups for which there is room below `max_queued_bytes`.
 
-    One batch may always be in flight, even where it is larger than the budget: the learner trains nothing less, so a
-    job whose budget is too small goes on step by step instead of standing still. The bound is as good as the
-    expectation: groups that turn out larger than those before them exceed it by the difference.
+    One batch may always be in flight, even if it is larger than the budget. The learner trains nothing less, so a job
+    with too small a budget goes on step by step and does not stand still. The bound rests on expected sizes: groups
+    that turn out larger exceed it by the difference.
     """
     if queued.group_bytes <= 0:
         return learner.steps * learner.batch_size

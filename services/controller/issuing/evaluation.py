@@ -98,7 +98,7 @@ class Evaluation:
             self._issue_lost(self._running)
 
     def _go_back(self, step: int | None) -> None:
-        """Evaluations of later steps count no more; None: all of them."""
+        """Forget evaluations of later steps; None: of all steps."""
         if step is None or self._newest is None:
             self._newest = None
         else:
@@ -122,7 +122,7 @@ class Evaluation:
             self._dispatcher.evaluate(running.step, range(first, running.issued))
 
     def _issue_lost(self, running: _Running) -> None:
-        """Issue rows again that a shorter memory of Redis swallowed. An answer that comes twice counts once."""
+        """Issue rows again that a restarted Redis has forgotten. An answer that comes twice counts once."""
         now = time.monotonic()
         if now - running.looked_for_lost < LOOK_FOR_LOST_SECONDS:
             return

@@ -64,7 +64,7 @@ class Supply:
         return room
 
     def evaluate(self, progress: ProgressRecord, *, is_manned: bool) -> bool:
-        """Go on with the evaluation that the learner wants; whether one runs. Ask `is_ready` first."""
+        """Go on with the evaluation that the learner wants; answers whether one runs. Ask `is_ready` first."""
         if self._evaluation is None:
             self._evaluation = Evaluation(self._client, self._spec, self._dispatcher())
         self._evaluation.tick(

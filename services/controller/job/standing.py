@@ -30,7 +30,7 @@ class Standing:
         self._told: WaitingFor | None = None
 
     def move(self, to: Status, message: str, **fields: object) -> None:
-        """Change the status, with an event; a person who was faster is right."""
+        """Change the status, with an event. If a person has changed it meanwhile, nothing changes."""
         try:
             self._jobs.transition(self._id, to, by=BY, message=message, **fields)
         except IllegalTransition as error:  # for example a cancel
@@ -41,7 +41,7 @@ class Standing:
         self.move(Status.FAILED, f"The job failed: {error.message}", error=error)
 
     def clean(self, status: Status) -> None:
-        """Note that nothing runs any more of a job that ended so."""
+        """Note that nothing of an ended job runs any more."""
         self._jobs.update(self._id, cleaned_as=status)
 
     def wait(self, record: JobRecord, now: Situation) -> None:

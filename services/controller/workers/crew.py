@@ -87,7 +87,8 @@ class Crew:
                 self._fleet.drain(member)
 
     def mourn(self) -> JobError | None:
-        """React to every worker that is gone, and to strays; an error is one too many for the job."""
+        """React to every worker that is gone, and to strays; answers an error if a death was one too many for the
+        job."""
         if time.monotonic() >= self._next_adoption:
             self._next_adoption = time.monotonic() + ADOPT_SECONDS
             self._fleet.adopt()
@@ -136,7 +137,7 @@ class Crew:
         return JobError(code=f"{kind}_crash_loop", message=message)
 
     def _progress(self, kind: WorkerKind) -> int:
-        """A committed step for a learner, a hand-over for a worker: what clears the count of deaths."""
+        """The progress that clears the count of deaths: committed steps of a learner, hand-overs of a worker."""
         if kind == "learner":
             return Progress(self._client).read(self._id).next_step
         counts: Any = self._client.hgetall(keys.handed_over(self._id))

@@ -119,8 +119,8 @@ class Fleet:
         return member
 
     def adopt(self) -> None:
-        """Take in living actors of this job that others started: an earlier controller, or one that had lost its place
-        without knowing yet."""
+        """Take in living actors of this job that others started: an earlier controller, or one that did not know yet
+        that it had lost its place."""
         prefix = f"{self._spec.job_id}/"
         for found in ray.util.list_named_actors(all_namespaces=True):
             if found["namespace"] != NAMESPACE or not found["name"].startswith(prefix):

@@ -39,7 +39,7 @@ class Batch:
 
 
 class FinishedNumbers:
-    """A set of numbers that is dense from 0 on: all below a mark, and the few above it that were faster."""
+    """A set of numbers, dense from 0 on: all numbers below a mark, and the few above it that were finished early."""
 
     def __init__(self) -> None:
         self._below = 0
@@ -85,12 +85,13 @@ class Assembler:
         return len(self._waiting)
 
     def finish(self, numbers: Iterable[int]) -> None:
-        """Numbers that were trained or dropped before: groups that carry them are duplicates."""
+        """Take numbers that were trained or dropped before: groups that carry them are duplicates."""
         for number in numbers:
             self._finished.add(number)
 
     def undo(self, versions: Sequence[range]) -> None:
-        """Policy versions of lineages that were rolled back: what they sampled is dropped as `rolled_back`."""
+        """Take policy versions of lineages that were rolled back: groups sampled under them are dropped as
+        `rolled_back`."""
         self._undone = versions
 
     def feed(self, entry: Entry, bury: Callable[[Entry, str], bool] = lambda entry, why: True) -> None:
@@ -136,7 +137,8 @@ class Assembler:
             raise MalformedMessage(f"a token id is not below the model's {self._vocab_size}")
 
     def assemble(self, step: int) -> Batch:
-        """The batch for `step` if it is complete, with all drops and settled entries so far; else only those."""
+        """The batch for `step` if it is complete, with all drops and finished entries so far; else only the drops and
+        entries."""
         for group in list(self._waiting.values()):
             reason = self._reason_to_drop(group, step)
             if reason is not None:

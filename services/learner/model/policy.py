@@ -92,7 +92,7 @@ class Policy:
         return batch.padded(logprobs), seen
 
     def export(self, folder: Path) -> None:
-        """Write a plain Hugging Face folder, whole or not at all; what was there before is replaced."""
+        """Write a plain Hugging Face folder, whole or not at all, in place of an older one."""
         temporary = folder.with_name(f".{folder.name}.tmp")
         shutil.rmtree(temporary, ignore_errors=True)
         self.model.save_pretrained(temporary)
@@ -109,7 +109,7 @@ def token_logprobs(logits: Tensor, tokens: Tensor, temperature: float) -> tuple[
 
 @torch.no_grad()
 def linear_head(model: Any) -> Tensor | None:
-    """The weight [V, H] by which the model's last hidden state becomes logits; None where more happens to them.
+    """The weight [V, H] that turns the model's last hidden state into logits; None if logits depend on more.
 
     A bias, a soft cap, a scale: architectures differ and name it differently, so it is tried on a few tokens.
     """

@@ -209,7 +209,7 @@ def _reward_figures(groups: Sequence[Group]) -> dict[str, float]:
 
 
 def _weights_lag(group: Group) -> int:
-    """Steps by which the oldest weights that sampled a group were behind those published when it was issued."""
+    """Lag in steps of the oldest weights that sampled a group, behind the weights published when it was issued."""
     return max(0, group.task.issued_step - oldest_step(group))
 
 

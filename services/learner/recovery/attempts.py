@@ -27,7 +27,7 @@ class Attempts:
         self._journal = journal
 
     def causes(self, sequence: int) -> list[str]:
-        """How each attempt to train this record ended, of those since it last went well."""
+        """Ends of the attempts to train this record since the last one that went well."""
         causes: list[str] = []
         while (path := self._journal.attempt_path(sequence, len(causes) + 1)).exists():
             causes.append(path.read_text().strip() or KILLED)

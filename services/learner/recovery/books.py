@@ -107,6 +107,6 @@ class Books:
         )
 
     def forgotten_by(self, known: ProgressRecord, step: int) -> bool:
-        """Whether Redis may know less than it was told: of this learner, or of the steps before `step`."""
+        """Whether Redis may have forgotten something that this learner told it, or steps before `step`."""
         told = self._progress.asserted(known) and known.epoch == self.journal.epoch
         return not told or known.next_step < step

@@ -56,7 +56,7 @@ def folder_of(folder: Path, step: int) -> Path:
 
 
 def step_of(path: Path) -> int:
-    """How many steps a checkpoint's folder is named after."""
+    """The number of steps in the name of a checkpoint's folder."""
     return int(path.name.removeprefix("step-"))
 
 
@@ -127,7 +127,7 @@ def is_whole(path: Path) -> bool:
 
 
 def set_aside(path: Path, error: CheckpointDamaged) -> None:
-    """Keep a damaged checkpoint for people, where nobody takes it for one."""
+    """Keep a damaged checkpoint for people, under a name that no learner takes for a checkpoint."""
     log.warning("checkpoint_damaged", path=str(path), reason=str(error))
     damaged = path.with_suffix(".damaged")
     shutil.rmtree(damaged, ignore_errors=True)

@@ -39,7 +39,7 @@ class CheckpointWriter:
         self._running: Future[Path] | None = None
 
     def submit(self, snapshot: Snapshot, protected: Collection[int] = ()) -> None:
-        """Begin to write; waits for the one before. Raises what that ended with, or CheckpointStalled."""
+        """Begin to write, once the checkpoint before is written. Raises its error, or CheckpointStalled."""
         self.wait()
         running: Future[Path] = Future()
         threading.Thread(
@@ -76,7 +76,7 @@ class CheckpointWriter:
         self.poll()
 
     def close(self, seconds: float) -> None:
-        """Give a checkpoint that is being written some time to end; for a learner that ends with an error already."""
+        """Give a checkpoint that is being written some time to end. For a learner that already ends with an error."""
         if self._running is not None:
             wait_for([self._running], timeout=seconds)
 

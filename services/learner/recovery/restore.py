@@ -93,7 +93,7 @@ def cut_draft(
 ) -> Draft:
     """A record that goes back to `to_step`: a `skip` when there is poison, else a `rollback`.
 
-    `policy_version` is the newest published, where that is known to be newer than what the outlines say.
+    `policy_version` is the newest published version, if it is newer than those in the outlines.
     """
     undone = [number for outline in surviving(outlines)[to_step:] for number in outline.trained]
     rolled_back = [number for number in undone if number not in set(poison)]

@@ -46,7 +46,7 @@ def same(one: object, other: object) -> bool:
 
 
 def differing(before: StepResult, after: StepResult) -> list[str]:
-    """Names of what is not the same to the bit; a digest that one of them lacks is not compared."""
+    """Names of values that are not the same to the bit. A digest that one side lacks is not compared."""
     names = sorted(before.figures.keys() & after.figures.keys())
     found = [name for name in names if not same(before.figures[name], after.figures[name])]
     hashes = {before.weights_sha256, after.weights_sha256} - {None}

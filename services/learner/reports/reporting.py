@@ -41,7 +41,7 @@ class Reporter:
         self._sinks = Sinks(spec, layout.job(spec.job_id), self._warn)
 
     def step(self, record: StepRecord, *, tokens: int) -> None:
-        """A step was trained; `tokens`: all that the job has trained so far."""
+        """Report a step that was trained; `tokens`: all tokens that the job has trained so far."""
         self._steps.put(self._spec.job_id, record)
         self._sinks.put(record)
         if not record.replayed:
@@ -79,7 +79,7 @@ class Reporter:
                 self._checkpoints.remove(self._spec.job_id, known.step)
 
     def went_back(self, header: Header) -> None:
-        """Training went back."""
+        """Report that training went back."""
         if header.kind == "skip":
             text = (
                 f"The batch of step {header.step} ended {len(header.causes)} learners ({', '.join(header.causes)}): "
@@ -102,7 +102,7 @@ class Reporter:
             Tallies(self._client).waste(self._spec.job_id, DropReason.ROLLED_BACK, undone_tokens)
 
     def close(self) -> None:
-        """Let what goes elsewhere arrive."""
+        """Wait a while for the sinks to write what they have."""
         self._sinks.close()
 
     def _warn(self, text: str) -> None:
@@ -112,7 +112,7 @@ class Reporter:
             log.warning("warning_not_stored", text=text, reason=str(error))
 
     def replay_differs(self, header: Header, fields: list[str]) -> None:
-        """A replay of a step did not give the bits that were recorded."""
+        """Report that a replay of a step did not give the recorded bits."""
         text = f"The replay of step {header.step} differs from what was recorded: {', '.join(fields)}"
         self._events.add(self._spec.job_id, text, level="warn")
 

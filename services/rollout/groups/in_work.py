@@ -50,7 +50,7 @@ class GroupsInWork:
         return self._most - len(self._running)
 
     async def next(self) -> tuple[AsyncLane, Entry] | None:
-        """An entry there is a place for, with its lane; None when there is no place or no entry."""
+        """The next entry, with its lane; None if there is no free place or no entry."""
         evaluations = sum(running.evaluation for running in self._running.values())
         if len(self._running) - min(self._reserved, evaluations) < self._most:
             entry = await self._lanes.training.take()

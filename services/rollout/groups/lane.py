@@ -36,11 +36,12 @@ class AsyncLane:
         await asyncio.to_thread(self.lane.refresh)
 
     async def hand_over(self, entry: Entry, payload: bytes, step: int, sampled_tokens: int) -> bool:
-        """Move the group on. False: it was no longer ours; what was sampled for it is counted as wasted then."""
+        """Move the group on. False: the entry was no longer ours; its sampled tokens are counted as wasted."""
         return await asyncio.to_thread(self.lane.hand_over, entry, payload, step, sampled_tokens=sampled_tokens)
 
     async def bury(self, entry: Entry, error: GroupFailed, failure: bytes) -> bool:
-        """Keep a copy of what came, for people; `failure` goes on for its number. False: it was no longer ours."""
+        """Keep a copy of the message for people; `failure` goes on for its number. False: the entry was no longer
+        ours."""
         return await asyncio.to_thread(self.lane.bury, entry, error, failure)
 
     async def give_back(self) -> int:

@@ -1,7 +1,7 @@
 """Jobs as they are stored.
 
 Invariants: `status` changes through `transition` and `act` only, one Lua call each that writes status, fields and event
-together; every other field may be updated at any time, but never brings a missing job into being.
+together; every other field may be updated at any time; an update of a missing job creates nothing.
 """
 
 from __future__ import annotations

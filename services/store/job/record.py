@@ -26,16 +26,16 @@ class JobUnreadable(ValueError):
 
 
 class WaitingFor(BaseModel):
-    """What a job that is not final waits for, and since when (seconds since the epoch)."""
+    """The wait of a job that is not final, and when it began (seconds since the epoch)."""
 
     what: str
     """In words."""
     since: float
     """When this wait began; it stays while `key` and `step` do."""
     key: WaitKey | None = None
-    """What is waited for; None of a record that an older version wrote."""
+    """The kind of wait; None in a record that an older version wrote."""
     step: int | None = None
-    """The step that is waited for, where each step is a wait of its own."""
+    """The step that the job waits for, if each step is a wait of its own; None otherwise."""
 
     @classmethod
     def of(cls, wait: Wait, since: float) -> WaitingFor:
@@ -43,7 +43,7 @@ class WaitingFor(BaseModel):
         return cls(what=wait.words, since=since, key=wait.key, step=wait.step)
 
     def is_of(self, wait: Wait) -> bool:
-        """Whether this is that wait, whatever the words."""
+        """Whether this is that wait, even in other words."""
         return (self.key, self.step) == (wait.key, wait.step)
 
 
@@ -78,7 +78,7 @@ class JobRecord(BaseModel):
     reward_workers: int = Field(ge=0)
     """Reward workers that are wanted now."""
     running_since: float = 0.0
-    """When it last began to run: who resumed it knew of what had happened before."""
+    """When it last began to run. Whoever resumed it knew of everything earlier."""
     stage: str = Status.VALIDATING_FILES.value
     """What is being done for it now."""
     waiting_for: WaitingFor | None = None
@@ -137,7 +137,7 @@ def decode(job_id: str, values: Mapping[str, str]) -> JobRecord:
 
 
 def entry_fields(to: Status, now: float, given: Mapping[str, object]) -> dict[str, str]:
-    """What a job's record says on entering a state, where the caller says nothing else."""
+    """Fields that a job's record gets on entering a state, unless the caller gives others."""
     wait = WAITS_FOR[to]
     fields: JsonObject = {
         "stage": to.value,

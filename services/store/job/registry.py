@@ -23,7 +23,7 @@ class Registry:
         self._client = client
 
     def put(self, job_id: str, worker: WorkerRecord) -> None:
-        """Store what a worker says of itself."""
+        """Store a worker's record."""
         self._client.hset(keys.workers(job_id), worker.id, worker.to_json())
 
     def list(self, job_id: str) -> list[WorkerRecord]:

@@ -101,7 +101,7 @@ def _archived(archive: Path, step: int) -> Iterator[StepRecord]:
 
 
 def _places(archive: Path) -> dict[int, int]:
-    """Step → where its line begins, of the lineage that survives: each line undoes what was said of its step and later
+    """Step → start of its line, for the lineage that survives: each line replaces the lines of its step and of later
     ones."""
     places: dict[int, int] = {}
     for place, line in whole_lines_at(archive):
@@ -113,7 +113,7 @@ def _places(archive: Path) -> dict[int, int]:
 
 
 def _step_of(line: bytes) -> int:
-    """It is written first, so that a line need not be parsed for it; lines of older versions are."""
+    """The step of a line. It is written first, so only lines of older versions have to be parsed."""
     first = STEP_FIRST.match(line)
     return int(first[1]) if first else int(json.loads(line)["step"])
 

@@ -82,7 +82,7 @@ CANCEL = Action(
 
 
 def reach(to: Status) -> Action:
-    """The action of entering `to` from every state that allows it."""
+    """The action that enters `to` from every state that allows it."""
     return Action(to.value, {status: to for status in Status if to in TRANSITIONS[status]}, frozenset({to}))
 
 
