@@ -9,9 +9,8 @@ from __future__ import annotations
 import dataclasses
 import sys
 from pathlib import Path
-from typing import Any
 
-from sspo_core.config import OBJECTIVES
+from sspo_core.config import OBJECTIVES, ObjectiveConfig
 from sspo_core.objectives.composition import Composition
 from sspo_core.objectives.objectives import compose
 
@@ -70,7 +69,7 @@ def _regions(composition: Composition) -> str:
     return ", ".join(labels) or "none"
 
 
-def _listed(config: Any) -> list[str]:
+def _listed(config: ObjectiveConfig) -> list[str]:
     names = [field.name for field in dataclasses.fields(config) if field.name not in UNLISTED]
     conditions = {name: READ_ONLY_WITH[name] for name in names if name in READ_ONLY_WITH}
     return [
@@ -78,7 +77,7 @@ def _listed(config: Any) -> list[str]:
     ]
 
 
-def _plain(value: Any) -> str:
+def _plain(value: object) -> str:
     return "none" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 from services.job import strict_json
 from services.job.graders import Grader, TemplateError, item_placeholders
@@ -117,7 +117,7 @@ def _parse_object(line: bytes) -> JsonObject:
     return value
 
 
-def _parse_message(where: str, message: Any) -> dict[str, str]:
+def _parse_message(where: str, message: object) -> dict[str, str]:
     if not isinstance(message, dict):
         raise _BadRow(f"{where}: expected an object")
     unknown = sorted(message.keys() - MESSAGE_FIELDS)
@@ -134,7 +134,7 @@ def _parse_message(where: str, message: Any) -> dict[str, str]:
     return parsed
 
 
-def _parse_content(where: str, content: Any) -> str:
+def _parse_content(where: str, content: object) -> str:
     """Text, or a list of {"type": "text", "text": ...} parts, which are joined."""
     if isinstance(content, str):
         return content

@@ -16,7 +16,7 @@ from pydantic_core import CoreSchema
 
 from services.job.base import field_docstrings
 from services.job.strict_json import JsonObject
-from sspo_core.config import OBJECTIVES, CorrectionConfig
+from sspo_core.config import OBJECTIVES, CorrectionConfig, ObjectiveConfig
 
 SUPPLIED = frozenset({"reference"})
 """Inputs that the learner can give an objective besides log-probs and advantages."""
@@ -26,13 +26,14 @@ DEFAULT_GATE = {"gate": "logarctan_a", "sides": "outward", "tau_pos": 3.0, "tau_
 defaults of `sspo_core`, the published structure, for what it leaves open."""
 
 
-def objective_config(block: JsonObject) -> Any:
+def objective_config(block: JsonObject) -> ObjectiveConfig:
     """The frozen config of `sspo_core` for `{"name": ..., **fields}`. Raises ValueError naming the field."""
     fields = dict(block)
     name = fields.pop("name", DEFAULT_NAME)
     if name not in OBJECTIVES:
         raise ValueError(f"name: unknown objective {name!r}; known: {sorted(OBJECTIVES)}")
-    return _core_config(OBJECTIVES[name], fields, f"objective {name!r}")
+    config: ObjectiveConfig = _core_config(OBJECTIVES[name], fields, f"objective {name!r}")
+    return config
 
 
 def corrections_config(fields: JsonObject) -> CorrectionConfig:
@@ -53,7 +54,7 @@ def resolved_objective(block: JsonObject) -> JsonObject:
     return {"name": name, **dataclasses.asdict(config)}
 
 
-def runnable_objectives() -> dict[str, type[Any]]:
+def runnable_objectives() -> dict[str, type[ObjectiveConfig]]:
     """Name → config class of the objectives that the learner can run."""
     return {name: config for name, config in OBJECTIVES.items() if not config.needs - SUPPLIED}
 
@@ -92,7 +93,7 @@ class ObjectiveSchema:
         return {"anyOf": [_alternative(name, config, handler) for name, config in runnable_objectives().items()]}
 
 
-def _alternative(name: str, config: type[Any], handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+def _alternative(name: str, config: type[ObjectiveConfig], handler: GetJsonSchemaHandler) -> JsonSchemaValue:
     reference = _block_schema(config, handler)
     block = handler.resolve_ref_schema(reference)
     title = (config.__doc__ or "").split("\n")[0]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import Field, model_validator
 
@@ -46,7 +46,7 @@ class RolloutSpec(StrictModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _temperature_only(cls, data: Any) -> Any:
+    def _temperature_only(cls, data: object) -> object:
         for name in SUPPORT_CHANGING:
             if isinstance(data, dict) and name in data:
                 raise ValueError(

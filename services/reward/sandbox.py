@@ -17,7 +17,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
-from typing import Any, NoReturn, Self, TypeGuard
+from typing import NoReturn, Self, TypeGuard
 
 import structlog
 
@@ -103,7 +103,7 @@ class GraderProcess:
             reason = as_object(refused)
             raise GraderError(str(reason["field"]), str(reason["message"]))
 
-    def _ask(self, grader: Mapping[str, object], timeout_seconds: float, **about: Any) -> JsonObject:
+    def _ask(self, grader: Mapping[str, object], timeout_seconds: float, **about: object) -> JsonObject:
         """One question to the child, started if need be; its answer. Raises what `grade` does."""
         self.start()
         self._calls += 1
@@ -210,5 +210,5 @@ class GraderProcess:
         raise GraderCrashed(detail)
 
 
-def _is_number(value: Any) -> TypeGuard[int | float]:
+def _is_number(value: object) -> TypeGuard[int | float]:
     return isinstance(value, int | float) and not isinstance(value, bool)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, get_args
+from typing import ClassVar, Literal, get_args
 
 AggregationName = Literal["seq-mean-token-mean", "token-mean", "seq-mean-token-sum", "sum-norm"]
 AdvantageKind = Literal["group_std", "group_mean", "leave_one_out", "batch_whitened"]
@@ -60,7 +60,7 @@ class AggregatedConfig(ObjectiveConfig):
 
 
 def check_number(
-    config: Any, name: str, low: float, high: float, *, open_low: bool = False, open_high: bool = False
+    config: object, name: str, low: float, high: float, *, open_low: bool = False, open_high: bool = False
 ) -> None:
     """Raises ValueError unless the field is a finite number in the interval."""
     value = getattr(config, name)
@@ -71,7 +71,7 @@ def check_number(
         raise ValueError(f"{name}: must lie in {interval}, got {value!r}")
 
 
-def check_choice(config: Any, name: str, literal: Any) -> None:
+def check_choice(config: object, name: str, literal: object) -> None:
     """Raises ValueError unless the field is one of the literal's values."""
     value, known = getattr(config, name), get_args(literal)
     if value not in known:

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field
 
@@ -17,7 +17,7 @@ Count = Annotated[int, Field(ge=1, le=65_536)]
 Multiplier = Annotated[float, Field(gt=0, le=100_000)]
 
 
-def _auto(value: Any) -> Any:
+def _auto(value: object) -> object:
     return None if value == "auto" else value
 
 
@@ -53,7 +53,7 @@ class Reinforcement(Request):
     """What gives a completion its reward."""
     hyperparameters: Hyperparameters | None = None
     """OpenAI's words for some fields of `x_sspo`."""
-    response_format: Any = None
+    response_format: object = None
     """Recorded and shown; nothing here acts on it."""
 
 
@@ -64,9 +64,9 @@ class Method(Request):
     """Always `reinforcement`."""
     reinforcement: Reinforcement
     """What is graded, and how much is learnt from it."""
-    supervised: Any = None
+    supervised: object = None
     """Ignored."""
-    dpo: Any = None
+    dpo: object = None
     """Ignored."""
 
 
@@ -104,9 +104,9 @@ class CreateJob(Request):
     """Everything that the OpenAI API has no word for. null: all defaults."""
     integrations: Annotated[list[Integration] | None, Field(max_length=1)] = None
     """Weights & Biases, or none."""
-    hyperparameters: Any = None
+    hyperparameters: object = None
     """Recorded and shown; nothing here acts on it. `method.reinforcement.hyperparameters` is what counts."""
-    response_format: Any = None
+    response_format: object = None
     """Recorded and shown; nothing here acts on it."""
 
 
