@@ -241,8 +241,7 @@ def _context(folder: Path, wanted: int) -> int:
 
 
 def _lives(process: BaseProcess) -> bool:
-    """Whether the process lives. `is_alive` alone says yes for ever once another (Ray ignores SIGCHLD) has collected
-    it."""
+    """Whether the process lives. Under Ray, which ignores SIGCHLD, `is_alive` alone says yes for ever."""
     return process.is_alive() and process.pid is not None and psutil.pid_exists(process.pid)
 
 
