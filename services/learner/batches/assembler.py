@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
+from services.learner.batches.staleness import is_too_stale
 from services.trajectories.codec import MalformedMessage, oldest_step, read_ints
 from services.trajectories.entries import Entry
 from services.trajectories.outcomes import DropReason
@@ -160,7 +161,7 @@ class Assembler:
             versions = {span.version for trajectory in group.group.trajectories for span in trajectory.version_spans}
             if any(version in undone for undone in self._undone for version in versions):
                 return DropReason.ROLLED_BACK
-        return DropReason.STALE if step - group.step > self._max_staleness else None
+        return DropReason.STALE if is_too_stale(group.step, step, self._max_staleness) else None
 
     def _drop(self, number: int, entry_id: str, reason: DropReason) -> None:
         self._finished.add(number)

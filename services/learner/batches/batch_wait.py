@@ -13,6 +13,7 @@ import structlog
 
 from services.job.spec import JobSpec
 from services.learner.batches.assembler import Assembler, Batch
+from services.learner.batches.staleness import is_too_stale
 from services.learner.errors import BatchTimeout
 from services.store.client import Client
 from services.store.job.jobs import Jobs
@@ -119,8 +120,7 @@ class BatchWait:
         learner = self._spec.learner
         if len(self._assembler) < learner.batch_size:
             return False
-        needed = step + 1 - learner.max_staleness  # older than this is too stale at the next step
-        return any(at < needed for at in upstream)
+        return any(is_too_stale(at, step + 1, learner.max_staleness) for at in upstream)
 
     def _patience_is_over(self) -> bool:
         return time.monotonic() - self._began > self._spec.learner.wait_seconds / 2

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate
 
@@ -19,6 +19,7 @@ from services.job.spec import JobSpec, corrections_config, derived_seed, objecti
 from services.learner.backend import TrainingState
 from services.learner.errors import TrainingDiverged
 from services.learner.model.drift_table import DriftTable
+from services.learner.model.optimiser import make_optimiser, restore_state, state_tensors
 from services.learner.model.policy import Policy
 from services.learner.model.tensors import MicroBatch, TrainingSequence, micro_batches, sequences
 from services.learner.model.token_log import TokenLog
@@ -48,9 +49,7 @@ class Trainer:
         penalised = self._objective.kl_coefficient > 0
         self._reference = Policy(policy.folder, policy.device) if penalised else None  # the model of the job's start
         self._parameters = policy.parameters()
-        self._optimiser = torch.optim.AdamW(
-            self._parameters, lr=spec.learner.learning_rate, weight_decay=spec.learner.weight_decay
-        )
+        self._optimiser = make_optimiser(self._parameters, spec.learner)
         self.state = TrainingState()
         self.token_log = TokenLog()
         """The tokens of the first group of the step trained last."""
@@ -81,20 +80,12 @@ class Trainer:
         )
 
     def optimiser_tensors(self) -> dict[str, Tensor]:
-        """AdamW's state under `INDEX.NAME`."""
-        state = self._optimiser.state_dict()["state"]
-        return {
-            f"{index}.{name}": torch.as_tensor(value) for index, item in state.items() for name, value in item.items()
-        }
+        """The optimiser's state by name."""
+        return state_tensors(self._optimiser)
 
-    def load(self, tensors: dict[str, Tensor], state: TrainingState) -> None:
+    def load(self, tensors: Mapping[str, Tensor], state: TrainingState) -> None:
         """Take over optimiser and counters."""
-        restored: dict[int, dict[str, Tensor]] = {}
-        for key, tensor in tensors.items():
-            index, name = key.split(".", 1)
-            restored.setdefault(int(index), {})[name] = tensor
-        groups = self._optimiser.state_dict()["param_groups"]
-        self._optimiser.load_state_dict({"state": restored, "param_groups": groups})
+        restore_state(self._optimiser, tensors)
         self.state = state
 
     def _rows(self, groups: Sequence[Group], step: int) -> list[TrainingSequence]:
