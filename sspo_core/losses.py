@@ -14,8 +14,8 @@ from sspo_core.config import CorrectionConfig, KLEstimator, ObjectiveConfig
 from sspo_core.diagnostics.readings import by_bucket, readings_of
 from sspo_core.objectives.aggregation import AGGREGATIONS
 from sspo_core.objectives.composition import Composition, Signal
+from sspo_core.objectives.compositions import compose
 from sspo_core.objectives.corrections import Correction, correct, ratio_of
-from sspo_core.objectives.objectives import compose
 from sspo_core.objectives.ratios import LogRatios, log_ratios
 from sspo_core.types import LossInputs, LossOutputs, TokenReadings
 

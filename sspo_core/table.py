@@ -12,7 +12,7 @@ from pathlib import Path
 
 from sspo_core.config import OBJECTIVES, ObjectiveConfig
 from sspo_core.objectives.composition import Composition
-from sspo_core.objectives.objectives import compose
+from sspo_core.objectives.compositions import compose
 
 BEGIN = "<!-- table of objectives: python -m sspo_core.table docs/objectives.md -->"
 END = "<!-- end of the table -->"

@@ -11,7 +11,7 @@ import torch
 
 from services.job.spec import JobSpec
 from services.rollout.engine import SampledCompletion, SampledGroup, SampleRequest, Span
-from services.rollout.weights import CanaryFailed
+from services.rollout.proven_weights import CanaryFailed
 from services.rollout.worker import RolloutWorker
 from services.store.client import Client
 from services.trajectories import streams

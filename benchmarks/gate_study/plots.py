@@ -17,8 +17,8 @@ from benchmarks.gate_study.drift import SETTINGS
 from benchmarks.gate_study.runs import CONTROL, FINAL_STALENESS, LEARNING_RATES, REFERENCES, Result, read
 from benchmarks.gate_study.tables import cell, names
 from services.job.spec import objective_config
+from sspo_core.objectives.compositions import compose
 from sspo_core.objectives.means import Geometric
-from sspo_core.objectives.objectives import compose
 
 matplotlib.use("svg")
 matplotlib.rcParams |= {"svg.hashsalt": "gate-study", "svg.fonttype": "none", "font.size": 8}

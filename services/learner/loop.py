@@ -30,7 +30,7 @@ from services.learner.reports.step_record import step_record
 from services.learner.returning import Returning
 from services.records.step import StepWaits
 from services.store.client import Client
-from services.store.job.looks import write_gate
+from services.store.job.samples import write_gate
 
 log = structlog.get_logger()
 

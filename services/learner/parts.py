@@ -17,7 +17,7 @@ from services.learner.pulse import Pulse
 from services.learner.recovery.attempts import Attempts
 from services.learner.recovery.books import Books
 from services.learner.recovery.checkpoint_writer import CheckpointWriter
-from services.learner.recovery.evidence import Evidence
+from services.learner.recovery.recorded_training import Evidence
 from services.learner.recovery.retention import Retention
 from services.learner.reports.reporting import Reporter
 from services.learner.reports.samples import Samples

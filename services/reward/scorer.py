@@ -22,7 +22,7 @@ from services.reward.sandbox import GraderProcess
 from services.reward.tokens import CompletionDecoder
 from services.trajectories.codec import MalformedMessage, OversizedMessage, encode
 from services.trajectories.entries import Entry
-from services.trajectories.failures import failed_entry, failed_group
+from services.trajectories.failed_group import failed_entry, failed_group
 from services.trajectories.outcomes import DropReason, GroupFailed
 from services.trajectories.reading import read_group
 from sspo_proto.trajectory_pb2 import Group, Reward

@@ -7,8 +7,8 @@ import time
 from pathlib import Path
 
 from services.job.spec import JobSpec
+from services.rollout.proven_weights import ProvenWeights
 from services.rollout.upkeep import Upkeep
-from services.rollout.weights import ProvenWeights
 from services.store.client import Client
 from services.trajectories.progress import Progress, ProgressRecord
 from services.weights.file_store import VersionGone

@@ -10,7 +10,7 @@ import asyncio
 import structlog
 
 from services.records.worker import WorkerDetail, WorkerState
-from services.rollout.weights import CanaryFailed
+from services.rollout.proven_weights import CanaryFailed
 from services.store.client import Client
 from services.store.job.events import Events
 from services.store.job.presence import BEAT_SECONDS, Presence

@@ -16,8 +16,8 @@ from services.rollout.groups.in_work import GroupsInWork
 from services.rollout.groups.lane import Lanes
 from services.rollout.groups.sampler import Sampler
 from services.rollout.presence import RolloutPresence
+from services.rollout.proven_weights import ProvenWeights
 from services.rollout.watch import EngineWatch
-from services.rollout.weights import ProvenWeights
 
 REFRESH_SECONDS = 3.0
 """Period of the refresh of leases."""

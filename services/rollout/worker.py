@@ -19,8 +19,8 @@ from services.rollout.groups.in_work import GroupsInWork
 from services.rollout.groups.lane import Lanes
 from services.rollout.groups.sampler import Sampler
 from services.rollout.presence import RolloutPresence
+from services.rollout.proven_weights import CanaryFailed, ProvenWeights
 from services.rollout.upkeep import Upkeep
-from services.rollout.weights import CanaryFailed, ProvenWeights
 from services.store.client import Client
 from services.weights.file_store import BadManifest, VersionGone
 

@@ -26,7 +26,7 @@ from torch import Tensor
 
 from sspo_core.config import SORLConfig
 from sspo_core.objectives.aggregation import AGGREGATIONS
-from sspo_core.objectives.objectives import compose
+from sspo_core.objectives.compositions import compose
 from sspo_core.objectives.ratios import at_level, log_ratios
 from sspo_core.types import LossInputs
 

@@ -22,9 +22,9 @@ from services.store import keys
 from services.store.client import Client
 from services.store.job.events import Events, Level
 from services.store.job.jobs import Jobs
-from services.store.job.looks import SampleFile, write_gate
 from services.store.job.record import JobRecord
 from services.store.job.registry import Registry
+from services.store.job.samples import SampleFile, write_gate
 from services.store.job.steps import Checkpoints, Evaluations, Steps
 from services.store.job.transitions import Status
 from services.trajectories import streams

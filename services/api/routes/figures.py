@@ -24,7 +24,7 @@ from services.records.outcomes import EvaluationRecord
 from services.records.record import numbers
 from services.records.samples import SampledGroup
 from services.records.step import StepRecord
-from services.store.job.looks import gate_of, samples_of
+from services.store.job.samples import gate_of, samples_of
 
 router = APIRouter(prefix="/v1/x", tags=["extensions"], route_class=JsonRoute, responses=documented(401, 503))
 OF_A_JOB = documented(404, 409)

@@ -14,7 +14,7 @@ from typing import Any, Generic, Protocol, TypeVar
 import structlog
 
 from services.api.dependencies import Service
-from services.api.ui.reading import JobLook, JobReading, JobsLook, JobsReading
+from services.api.ui.job_reading import JobLook, JobReading, JobsLook, JobsReading
 from services.store.client import StoreError
 from services.store.job.jobs import JobNotFound
 

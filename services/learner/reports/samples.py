@@ -1,6 +1,6 @@
 """Single trajectories to look at: their tokens with ratio, gradient weight and version; and the gate they went through.
 
-For readers only; `services.store.job.looks` keeps them.
+For readers only; `services.store.job.samples` keeps them.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import structlog
 
 from services.learner.backend import TokenWeights
 from services.records.samples import SampledGroup, SampledTrajectory
-from services.store.job.looks import SampleFile
+from services.store.job.samples import SampleFile
 from services.trajectories.codec import read_ints
 from sspo_proto.trajectory_pb2 import Group, Trajectory
 

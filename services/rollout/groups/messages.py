@@ -12,7 +12,7 @@ from services.job.spec import JobSpec
 from services.rollout.engine import SampledCompletion, SampledGroup, SampleRequest
 from services.trajectories.codec import SCHEMA_VERSION, MalformedMessage, encode, floats, ints, mask, read_ints
 from services.trajectories.entries import Entry
-from services.trajectories.failures import failed_entry
+from services.trajectories.failed_group import failed_entry
 from services.trajectories.outcomes import GroupFailed
 from services.trajectories.reading import read_task
 from sspo_proto.trajectory_pb2 import Group, PromptTask, Trajectory, VersionSpan

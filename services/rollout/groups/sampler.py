@@ -16,7 +16,7 @@ from services.observability.meters import METERS
 from services.rollout.engine import Engine, RequestRefused, SampledGroup, SampleRequest
 from services.rollout.groups.lane import AsyncLane
 from services.rollout.groups.messages import failure_payload, request_of, sampled_group, sampling_task
-from services.rollout.weights import ProvenWeights
+from services.rollout.proven_weights import ProvenWeights
 from services.store.client import Client
 from services.trajectories.codec import MalformedMessage, completion_tokens, encode, oldest_step
 from services.trajectories.entries import Entry

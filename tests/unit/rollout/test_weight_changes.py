@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from services.rollout.engine import EngineBroken, LoadRefused
-from services.rollout.weights import CanaryFailed
+from services.rollout.proven_weights import CanaryFailed
 from services.rollout.worker import NoWeights
 from services.store.client import Client
 from services.trajectories import streams

@@ -13,8 +13,8 @@ from pydantic import TypeAdapter
 
 import sspo_core
 from sspo_core.config import GATES_OFF_ONE, OBJECTIVES, GateName
+from sspo_core.objectives.compositions import compose
 from sspo_core.objectives.corrections import SHARED_RATIOS
-from sspo_core.objectives.objectives import compose
 
 NAMES = ["sspo", "sapo", "gmpo", "gspo", "gspo_token", "grpo", "dr_grpo", "dapo", "ppo", "cispo", "vespo", "power_mean"]
 NAMES += ["sorl", "lad", "flowrl", "rloo", "reinforce", "reinforce_pp"]

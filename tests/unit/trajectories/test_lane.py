@@ -11,7 +11,7 @@ from services.trajectories import streams
 from services.trajectories.codec import MalformedMessage, decode_group, encode, ints
 from services.trajectories.dead.letters import DeadLetters
 from services.trajectories.entries import NO_NUMBER, PROMPTS, TRAJECTORIES, Entry
-from services.trajectories.failures import failed_entry, failed_group
+from services.trajectories.failed_group import failed_entry, failed_group
 from services.trajectories.lane import Lane
 from services.trajectories.outcomes import DropReason, GroupFailed
 from services.trajectories.reading import POISON_DEATHS, read_group, read_task

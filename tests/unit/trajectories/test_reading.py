@@ -6,7 +6,7 @@ import pytest
 
 from services.trajectories.codec import decode_group, encode
 from services.trajectories.entries import NO_NUMBER, Entry
-from services.trajectories.failures import failed_entry, failed_group
+from services.trajectories.failed_group import failed_entry, failed_group
 from services.trajectories.outcomes import DropReason, GroupFailed
 from services.trajectories.reading import POISON_DEATHS, read_group, read_task
 from sspo_proto.trajectory_pb2 import Group, PromptTask, Sampling, Trajectory

@@ -14,10 +14,10 @@ from services.api.ui.charts.base import Options
 from services.api.ui.charts.lines import Line, line_chart
 from services.api.ui.frame import Frame
 from services.api.ui.html import Markup, safe, script, status_mark, table
+from services.api.ui.job_reading import JobLook
 from services.api.ui.palette import Palette
 from services.api.ui.panels.curves import tokens_per_second
 from services.api.ui.panels.panel import ChartPanel
-from services.api.ui.reading import JobLook
 from services.api.ui.series import Column
 from services.api.ui.thinning import Points, thin
 from services.api.ui.watch import Watches

@@ -10,11 +10,11 @@ from starlette.requests import Request
 from services.api.dependencies import Service
 from services.api.ui.frame import Frame
 from services.api.ui.html import Markup, safe, status_mark
+from services.api.ui.job_reading import JobLook
 from services.api.ui.pages.tabs import Drift, Flow, Log, Overview, Samples, Tab
 from services.api.ui.panels import state
 from services.api.ui.panels.actions import Actions
 from services.api.ui.panels.tiles import tiles
-from services.api.ui.reading import JobLook
 from services.api.ui.watch import Watches
 
 TABS = {"overview": "Overview", "drift": "Drift", "samples": "Samples", "flow": "Workers & queues", "events": "Events"}

@@ -7,7 +7,7 @@ from starlette.requests import Request
 
 from services.api.ui.frame import Frame
 from services.api.ui.html import Markup, empty, progress_bar, safe, status_mark, table
-from services.api.ui.reading import SHOWN_JOBS, JobRow, JobsLook
+from services.api.ui.job_reading import SHOWN_JOBS, JobRow, JobsLook
 from services.api.ui.watch import Watches
 from services.api.ui.words import NOTHING, clock, count, number, since
 from services.store.job.transitions import ENDED, WAITS_FOR

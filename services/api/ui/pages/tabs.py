@@ -11,6 +11,7 @@ from nicegui import ui
 
 from services.api.dependencies import Service
 from services.api.ui.html import Markup, safe
+from services.api.ui.job_reading import SHOWN_SAMPLES, JobLook
 from services.api.ui.palette import Palette
 from services.api.ui.panels import state
 from services.api.ui.panels.actions import Scaling
@@ -18,9 +19,8 @@ from services.api.ui.panels.curves import DRIFT, OVERVIEW, SPEED, Curves
 from services.api.ui.panels.panel import ChartPanel, HtmlPanel, Panel
 from services.api.ui.panels.ratios import RatioPanels
 from services.api.ui.panels.samples import SamplesPanel
-from services.api.ui.reading import SHOWN_SAMPLES, JobLook
 from services.api.ui.words import clock
-from services.store.job.looks import samples_of
+from services.store.job.samples import samples_of
 
 SHORT_EVENTS = 12
 

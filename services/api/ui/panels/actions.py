@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from nicegui import ui
 
 from services.api.dependencies import Service
-from services.api.ui.reading import JobLook
+from services.api.ui.job_reading import JobLook
 from services.records.worker import SCALED_KINDS, ScaledKind
 from services.store.client import StoreError
 from services.store.job.jobs import JobNotFound

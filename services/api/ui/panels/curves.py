@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 
 from services.api.ui.charts.base import Options
 from services.api.ui.charts.lines import Line, Mark, line_chart
+from services.api.ui.job_reading import JobLook
 from services.api.ui.palette import Palette
 from services.api.ui.panels.panel import Width
-from services.api.ui.reading import JobLook
 from services.api.ui.series import Column
 from services.api.ui.thinning import Points, means, thin
 from services.job.guard import GuardFigure

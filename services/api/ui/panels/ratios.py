@@ -7,9 +7,9 @@ from collections.abc import Callable
 from nicegui import ui
 
 from services.api.ui.charts.ratios import gate_chart, heat_map, ratio_bars
+from services.api.ui.job_reading import JobLook
 from services.api.ui.palette import Palette
 from services.api.ui.panels.panel import ChartPanel
-from services.api.ui.reading import JobLook
 from services.api.ui.series import ALL, Ratios
 from services.observability.metrics import MAX_STALENESS_LABEL
 

@@ -6,7 +6,7 @@ import time
 from collections.abc import Sequence
 
 from services.api.ui.html import LEVEL_LOOKS, STATE_LOOKS, Markup, empty, mark, note, safe, table
-from services.api.ui.reading import JobLook
+from services.api.ui.job_reading import JobLook
 from services.api.ui.words import NOTHING, clock, count, number, seconds, since, size
 from services.drift.findings import Finding
 from services.job.guard import LOW_IS_BAD, GuardFigure

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from services.api.ui.html import Markup, progress_bar, safe
+from services.api.ui.job_reading import JobLook
 from services.api.ui.panels.curves import tokens_per_second
-from services.api.ui.reading import JobLook
 from services.api.ui.words import NOTHING, count, number, seconds, share
 from services.job.guard import LOW_IS_BAD, GuardFigure
 

@@ -16,7 +16,7 @@ from services.learner.model.tensors import micro_batches, sequences
 from services.learner.model.token_log import TokenLog
 from services.learner.reports import samples as samples_module
 from services.learner.reports.samples import Samples
-from services.store.job import looks
+from services.store.job import samples as looks
 from services.trajectories.codec import decode_group
 from sspo_core.types import TokenReadings
 from sspo_proto.trajectory_pb2 import Group

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from services.api.dependencies import Service
-from services.api.ui import reading
-from services.api.ui.reading import JobReading, JobsReading
+from services.api.ui import job_reading as reading
+from services.api.ui.job_reading import JobReading, JobsReading
 from services.records.step import StepRecord
 from services.settings.processes import ApiSettings
 from services.store.client import Client

@@ -20,8 +20,8 @@ from services.records.samples import GateCurve
 from services.records.step import StepRecord
 from services.records.worker import WorkerRecord
 from services.store.job.events import Event
-from services.store.job.looks import gate_of
 from services.store.job.record import JobRecord
+from services.store.job.samples import gate_of
 from services.store.job.transitions import ENDED, Status
 from services.trajectories.ledger import LedgerSnapshot
 from services.trajectories.progress import ProgressRecord

@@ -8,8 +8,8 @@ import pytest
 
 from services.disk.layout import JobFolder
 from services.records.samples import GateCurve, SampledGroup
-from services.store.job import looks
-from services.store.job.looks import SampleFile, gate_of, samples_of, write_gate
+from services.store.job import samples as looks
+from services.store.job.samples import SampleFile, gate_of, samples_of, write_gate
 
 
 def sample(step: int) -> SampledGroup:
