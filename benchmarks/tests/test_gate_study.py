@@ -120,8 +120,8 @@ def test_samples_come_from_the_weights_of_exactly_so_many_steps_ago(
     for step in range(run.steps):
         before.append(study.policy.model.state_dict()[name].clone())
         figures = study.step(step)
-        assert figures["staleness_mean"] == figures["staleness_max"] == min(step, staleness)
-        assert figures["updates"] == task.UPDATES
+        assert figures.staleness_mean == figures.staleness_max == min(step, staleness)
+        assert figures.updates == task.UPDATES
     for step, (sampled_at, weights_used) in enumerate(seen):
         assert sampled_at == max(0, step - staleness)
         assert torch.equal(weights_used, before[sampled_at])
@@ -130,9 +130,9 @@ def test_samples_come_from_the_weights_of_exactly_so_many_steps_ago(
 
 def test_behaviour_logprobs_are_those_of_the_policy_that_sampled(model: Path) -> None:
     study = task.Task(task.Run("grpo", 0, learning_rate=1e-9, seed=2, steps=1), model)
-    drift = study.step(0)["drift"]
-    assert drift["log_ratio_abs_max"] < 1e-4
-    assert drift["tokens"] > 256
+    drift = study.step(0).drift
+    assert drift.log_ratio_abs_max < 1e-4
+    assert drift.tokens > 256
 
 
 def _results(seeds: Sequence[int], cells: Sequence[tables.Cell], means: dict[str, float]) -> list[dict[str, Any]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 
 import typer
@@ -21,10 +20,9 @@ def run(data: Path, job_id: str, step: int, from_checkpoint: int | None) -> None
     from services.learner.model.local import open_backend
     from services.learner.recovery.replay import CannotReplay, replay
 
-    logs.configure("replay", level=logging.WARNING)  # a person reads this terminal
-
     try:
-        found = replay(Layout(data.resolve()), job_id, step, open_backend, from_checkpoint=from_checkpoint)
+        with logs.warnings_only():
+            found = replay(Layout(data.resolve()), job_id, step, open_backend, from_checkpoint=from_checkpoint)
     except (CannotReplay, *FATAL, UnknownModel) as error:
         typer.echo(f"sspo replay: {error}", err=True)
         raise typer.Exit(1) from error

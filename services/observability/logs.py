@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TextIO
 
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
 
-def configure(process: str, output: TextIO | None = None, level: int = logging.INFO) -> None:
-    """Set up structlog for this process; every line carries its name, and those below `level` are left out."""
+def configure(process: str, output: TextIO | None = None) -> None:
+    """Set up structlog for this process; every line carries its name."""
     structlog.configure(
         processors=[
             _named(process),
@@ -20,7 +22,7 @@ def configure(process: str, output: TextIO | None = None, level: int = logging.I
             structlog.processors.format_exc_info,
             structlog.processors.JSONRenderer(),
         ],
-        wrapper_class=structlog.make_filtering_bound_logger(level),
+        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
         logger_factory=structlog.PrintLoggerFactory(output or sys.stderr),
         cache_logger_on_first_use=True,
     )
@@ -33,3 +35,14 @@ def _named(process: str) -> Processor:
         return {**event, "process": process}
 
     return add
+
+
+@contextmanager
+def warnings_only() -> Iterator[None]:
+    """Log nothing below a warning meanwhile: a person reads this terminal."""
+    before = structlog.get_config()
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
+    try:
+        yield
+    finally:
+        structlog.configure(**before)
