@@ -10,13 +10,12 @@ from typing import Any
 
 from services.disk.files import write_atomic
 from tests.chaos.plan import Victim
+from tests.chaos.victims import ACTORS
 
 FOLDER = "SSPO_FAULTS"
 PROCESSES = {
-    Victim.ROLLOUT: "ray::RolloutProcess",
+    **ACTORS,
     Victim.ENGINE: "",
-    Victim.REWARD: "ray::RewardProcess",
-    Victim.LEARNER: "ray::LearnerActor",
     Victim.CONTROLLER: "services.controller",
     Victim.API: "services.api",
 }

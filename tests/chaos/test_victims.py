@@ -10,8 +10,11 @@ import uuid
 
 import pytest
 
+from services.learner.actor import LearnerProcess
+from services.reward.actor import RewardProcess
+from services.rollout.actor import RolloutProcess
 from tests.chaos.plan import Victim
-from tests.chaos.victims import MARK, Family, alive, kind_of, ray_part
+from tests.chaos.victims import ACTORS, MARK, Family, alive, kind_of, ray_part
 
 SLEEP = "import time; time.sleep(60)"
 START_A_CHILD = f"import subprocess, sys, time; subprocess.Popen([sys.executable, '-c', {SLEEP!r}]); time.sleep(60)"
@@ -27,7 +30,7 @@ START_A_CHILD = f"import subprocess, sys, time; subprocess.Popen([sys.executable
         (["/bin/redis-server unixsocket:/tmp/redis.sock"], Victim.REDIS, ""),
         (["ray::RolloutProcess.run"], Victim.ROLLOUT, ""),
         (["ray::RewardProcess"], Victim.REWARD, ""),
-        (["ray::LearnerActor.run"], Victim.LEARNER, ""),
+        (["ray::LearnerProcess.run"], Victim.LEARNER, ""),
         (["ray::DashboardAgent"], None, ""),
         (["VLLM::EngineCore"], Victim.ENGINE, ""),
         (["/site-packages/ray/core/src/ray/gcs/gcs_server", "--log_dir=x"], Victim.RAY, "gcs_server"),
@@ -39,6 +42,11 @@ START_A_CHILD = f"import subprocess, sys, time; subprocess.Popen([sys.executable
 def test_kinds(command: list[str], kind: Victim | None, part: str) -> None:
     assert kind_of(command) is kind
     assert ray_part(command) == part
+
+
+def test_the_titles_of_actors_are_those_of_their_classes() -> None:
+    classes = {Victim.ROLLOUT: RolloutProcess, Victim.REWARD: RewardProcess, Victim.LEARNER: LearnerProcess}
+    assert {kind: f"ray::{one.__name__}" for kind, one in classes.items()} == ACTORS
 
 
 def test_orphans_are_found_by_their_mark_and_by_having_been_seen() -> None:

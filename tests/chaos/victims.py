@@ -22,12 +22,13 @@ _MODULES = {
     "services.api": Victim.API,
     "services.reward": Victim.GRADER,
 }
-_TITLES = {
-    "ray::RolloutProcess": Victim.ROLLOUT,
-    "ray::RewardProcess": Victim.REWARD,
-    "ray::LearnerActor": Victim.LEARNER,
-    "VLLM::EngineCore": Victim.ENGINE,
+ACTORS = {
+    Victim.ROLLOUT: "ray::RolloutProcess",
+    Victim.REWARD: "ray::RewardProcess",
+    Victim.LEARNER: "ray::LearnerProcess",
 }
+"""How the title of an actor's process begins: Ray writes the name of its class there."""
+_TITLES = {**{title: kind for kind, title in ACTORS.items()}, "VLLM::EngineCore": Victim.ENGINE}
 RAY_PARTS = ("gcs_server", "raylet", "ray start")
 
 
