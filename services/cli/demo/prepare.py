@@ -98,10 +98,12 @@ def job_body(seed: int, steps: int) -> JsonObject:
 def _write_model(folder: Path, seed: int) -> None:
     """Pre-train and write, whole or not at all."""
     import torch
+    from transformers.utils.logging import disable_progress_bar
 
     from services.cli.demo.starter import CONTEXT_TOKENS, TARGET, StarterNotReached, build_model, pretrain
     from services.cli.demo.tokenizer import build_tokenizer
 
+    disable_progress_bar()  # our own bar is the one to see
     tokenizer = build_tokenizer(CONTEXT_TOKENS)
     torch.set_num_threads(1)  # a model this small gains nothing from more, and loses much on a busy machine
     model = build_model(tokenizer, seed)

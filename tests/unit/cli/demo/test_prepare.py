@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import subprocess
 import sys
 from typing import Any
@@ -25,9 +27,12 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Prepared:
     old = Layout(data).models / MODEL / "old.safetensors"
     old.parent.mkdir(parents=True)
     old.write_text("old")
-    with pytest.MonkeyPatch.context() as patch:
+    noise = io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stderr(noise):
         patch.setattr(starter, "TARGET", 1e-6)
-        return prepare(data, seed=3, steps=7)
+        found = prepare(data, seed=3, steps=7)
+    assert noise.getvalue() == ""  # no library speaks to the user
+    return found
 
 
 def body_of(prepared: Prepared) -> dict[str, Any]:
