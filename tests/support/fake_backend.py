@@ -43,7 +43,7 @@ class FakeBackend:
         self.weights = 0.0
         self.state = TrainingState()
         self.kl_k3: dict[int, float] = {}
-        """Step → what it says of its drift; 0 where nothing is set."""
+        """Step → what it says of its drift the first time; 0 where nothing is set."""
         self.calls: list[str] = []
         self._before_train = before_train
         self._kept: float | None = None
@@ -55,7 +55,7 @@ class FakeBackend:
         rewards = [trajectory.reward.value for group in groups for trajectory in group.trajectories]
         self.weights = 0.9 * self.weights + spec.learner.learning_rate * sum(rewards)
         self.state = replace(self.state, next_step=step + 1, trained_tokens=self.state.trained_tokens + len(rewards))
-        drift = DriftFigures(kl_k3=self.kl_k3.get(step, 0.0))
+        drift = DriftFigures(kl_k3=self.kl_k3.pop(step, 0.0))
         reward = sum(rewards) / len(rewards)
         return StepFigures(reward_mean=reward, loss=-self.weights, tokens=len(rewards), drift=drift)
 

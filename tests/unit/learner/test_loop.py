@@ -267,15 +267,7 @@ def test_the_guard_goes_back_to_the_newest_healthy_checkpoint(client: Client, la
     spec, backend = guarded("rollback"), FakeBackend()
     backend.kl_k3 = {2: 0.5}
     fill(spec, range(10))
-    learner = Learner(spec, client, layout, backend)
-    roll_back = learner.returning.roll_back
-
-    def heals(to_step: int, *about: Any) -> None:
-        backend.kl_k3.clear()
-        roll_back(to_step, *about)
-
-    learner.returning.roll_back = heals  # type: ignore[method-assign]
-    assert learner.run() == "finished"
+    assert Learner(spec, client, layout, backend).run() == "finished"
     assert kinds(layout) == ["step", "step", "step", "rollback", "step", "step"]
     assert "load step 2" in backend.calls
 
@@ -286,15 +278,7 @@ def test_an_alarm_before_the_first_checkpoint_goes_back_to_the_base_model(
     spec, backend = guarded("rollback"), FakeBackend()
     backend.kl_k3 = {0: 0.5}
     fill(spec, range(10))
-    learner = Learner(spec, client, layout, backend)
-    roll_back = learner.returning.roll_back
-
-    def heals(to_step: int, *about: Any) -> None:
-        backend.kl_k3.clear()
-        roll_back(to_step, *about)
-
-    learner.returning.roll_back = heals  # type: ignore[method-assign]
-    assert learner.run() == "finished"
+    assert Learner(spec, client, layout, backend).run() == "finished"
     assert kinds(layout) == ["step", "rollback", "step", "step", "step", "step"]
     assert "load step 0" in backend.calls
 

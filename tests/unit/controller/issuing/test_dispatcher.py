@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-from services.controller.issuing import dispatcher as dispatcher_module
 from services.controller.issuing.dispatcher import Dispatcher
 from services.disk.layout import Layout
 from services.job.datasets import Row
@@ -20,30 +19,15 @@ from services.trajectories.entries import EVAL_PROMPTS, PROMPTS
 from sspo_proto.trajectory_pb2 import PromptTask
 from tests.support.tiny import create_job, job_spec
 
+pytestmark = pytest.mark.usefixtures("model_and_rows")
+
 JOB = "ftjob-1"
 ROWS = 12
 
 
-class Encoder:
-    """Stands where a tokenizer would: a prompt is its row's number."""
-
-    stop_token_ids = (2,)
-
-    def __init__(self, *_: Any) -> None:
-        pass
-
-    def encode(self, row: Row) -> list[int]:
-        return [row.number]
-
-
-@pytest.fixture(autouse=True)
-def _model_and_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    model = Layout(tmp_path).models / "tiny"
-    model.mkdir(parents=True)
-    (model / "config.json").write_text("{}")
-    rows = [Row(number, ({"role": "user", "content": str(number)},), {"n": number}) for number in range(ROWS)]
-    monkeypatch.setattr(dispatcher_module, "PromptEncoder", Encoder)
-    monkeypatch.setattr(dispatcher_module, "iter_rows", lambda *_: iter(rows))
+@pytest.fixture
+def rows() -> list[Row]:
+    return [Row(number, ({"role": "user", "content": str(number)},), {"n": number}) for number in range(ROWS)]
 
 
 def spec_of(job_id: str = JOB, **changes: Any) -> JobSpec:

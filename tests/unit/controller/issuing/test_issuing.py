@@ -8,14 +8,12 @@ from typing import Any
 import pytest
 
 from services.controller.closing import close_job
-from services.controller.issuing import dispatcher as dispatcher_module
 from services.controller.issuing import evaluation as evaluation_module
 from services.controller.issuing.capacity import largest_group_bytes
 from services.controller.issuing.dispatcher import Dispatcher
 from services.controller.issuing.evaluation import Evaluation
 from services.controller.issuing.supply import queued_groups
 from services.disk.layout import Layout
-from services.job.datasets import Row
 from services.job.spec import EvaluationSpec, JobSpec
 from services.store import keys
 from services.store.client import Client
@@ -43,19 +41,6 @@ from sspo_proto.trajectory_pb2 import Group, PromptTask, Reward, Sampling, Traje
 from tests.support.tiny import create_job, job_spec
 
 JOB = "ftjob-1"
-ROWS = [Row(number, ({"role": "user", "content": str(number)},), {"n": number}) for number in range(7)]
-
-
-class Encoder:
-    """Stands where a tokenizer would: a prompt is its row's number."""
-
-    stop_token_ids = (2,)
-
-    def __init__(self, *_: Any) -> None:
-        pass
-
-    def encode(self, row: Row) -> list[int]:
-        return [row.number]
 
 
 @pytest.fixture
@@ -67,12 +52,7 @@ def spec() -> JobSpec:
 
 
 @pytest.fixture
-def dispatcher(client: Client, tmp_path: Path, spec: JobSpec, monkeypatch: pytest.MonkeyPatch) -> Dispatcher:
-    monkeypatch.setattr(dispatcher_module, "PromptEncoder", Encoder)
-    monkeypatch.setattr(dispatcher_module, "iter_rows", lambda *_: iter(ROWS))
-    model = Layout(tmp_path).models / "tiny"
-    model.mkdir(parents=True)
-    (model / "config.json").write_text("{}")
+def dispatcher(client: Client, tmp_path: Path, spec: JobSpec, model_and_rows: None) -> Dispatcher:
     create_job(client, spec)
     for status in (Status.QUEUED, Status.RUNNING):
         Jobs(client).transition(JOB, status, by="test")

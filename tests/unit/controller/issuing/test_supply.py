@@ -6,16 +6,13 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from services.controller.issuing import dispatcher as dispatcher_module
 from services.controller.issuing import supply as supply_module
 from services.controller.issuing.capacity import Limit
 from services.controller.issuing.supply import Supply
 from services.disk.layout import Layout
-from services.job.datasets import Row
 from services.job.spec import EvaluationSpec, JobSpec
 from services.store import keys
 from services.store.client import Client
@@ -29,18 +26,6 @@ from tests.support.tiny import create_job, job_spec
 JOB = "ftjob-1"
 
 
-class Encoder:
-    """Stands where a tokenizer would."""
-
-    stop_token_ids = (2,)
-
-    def __init__(self, *_: Any) -> None:
-        pass
-
-    def encode(self, row: Row) -> list[int]:
-        return [row.number]
-
-
 @pytest.fixture
 def pool() -> Iterator[ThreadPoolExecutor]:
     with ThreadPoolExecutor(1) as made:
@@ -48,14 +33,8 @@ def pool() -> Iterator[ThreadPoolExecutor]:
 
 
 @pytest.fixture
-def spec(client: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> JobSpec:
+def spec(client: Client, model_and_rows: None) -> JobSpec:
     """Ten steps of two groups, at most two steps ahead."""
-    rows = [Row(number, ({"role": "user", "content": "?"},), {}) for number in range(5)]
-    monkeypatch.setattr(dispatcher_module, "PromptEncoder", Encoder)
-    monkeypatch.setattr(dispatcher_module, "iter_rows", lambda *_: iter(rows))
-    model = Layout(tmp_path).models / "tiny"
-    model.mkdir(parents=True)
-    (model / "config.json").write_text("{}")
     made = job_spec(JOB, steps=10, batch_size=2, max_staleness=2)
     made = made.model_copy(update={"evaluation": EvaluationSpec(samples=3), "validation_file": "file-2"})
     create_job(client, made)

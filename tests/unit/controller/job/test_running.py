@@ -9,12 +9,10 @@ from typing import Any, cast
 
 import pytest
 
-from services.controller.issuing import dispatcher as dispatcher_module
 from services.controller.job import stopping
 from services.controller.job.reconciler import JobReconciler
 from services.disk.files import make_folder
 from services.disk.layout import Layout
-from services.job.datasets import Row
 from services.job.spec import EvaluationSpec
 from services.records.worker import WorkerRecord
 from services.store import keys
@@ -30,18 +28,6 @@ from services.trajectories.progress import Progress
 from tests.support.tiny import create_job, job_spec
 
 JOB = "ftjob-1"
-
-
-class Encoder:
-    """Stands where a tokenizer would."""
-
-    stop_token_ids = (2,)
-
-    def __init__(self, *_: Any) -> None:
-        pass
-
-    def encode(self, row: Row) -> list[int]:
-        return [row.number]
 
 
 class Workers:
@@ -125,13 +111,7 @@ class Job:
 
 
 @pytest.fixture
-def job(client: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Job:
-    rows = [Row(number, ({"role": "user", "content": "?"},), {}) for number in range(5)]
-    monkeypatch.setattr(dispatcher_module, "PromptEncoder", Encoder)
-    monkeypatch.setattr(dispatcher_module, "iter_rows", lambda *_: iter(rows))
-    model = Layout(tmp_path).models / "tiny"
-    model.mkdir(parents=True)
-    (model / "config.json").write_text("{}")
+def job(client: Client, tmp_path: Path, model_and_rows: None) -> Job:
     return Job(client, tmp_path)
 
 
