@@ -90,7 +90,9 @@ class Causal(nn.Module):
         for attend, widen, narrow in zip(self.attend, self.widen, self.narrow, strict=True):
             q, k, v = (x.unflatten(-1, (self.heads, -1)).transpose(1, 2) for x in attend(hidden).chunk(3, dim=-1))
             parts = [
-                scaled_dot_product_attention(*(x[:, :, start:end] for x in (q, k, v)), is_causal=True)
+                scaled_dot_product_attention(
+                    q[..., start:end, :], k[..., start:end, :], v[..., start:end, :], is_causal=True
+                )
                 for start, end in itertools.pairwise(edges)
             ]
             hidden = hidden + torch.cat(parts, dim=2).transpose(1, 2).flatten(-2)
@@ -271,7 +273,8 @@ def main() -> int:
     if unknown := sorted(set(arguments.names) - set(BENCHES)):
         parser.error(f"unknown: {', '.join(unknown)}")
     if arguments.child:
-        child(*arguments.child, arguments.repeats)
+        name, variant = arguments.child
+        child(name, variant, arguments.repeats)
         return 0
     kept = [measure(name, arguments.repeats) for name in arguments.names or BENCHES]
     return 0 if all(kept) else 1

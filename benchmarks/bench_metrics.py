@@ -26,7 +26,7 @@ from unittest import mock
 import torch
 
 from services.disk.layout import Layout
-from services.job.spec import JobSpec, LearnerSpec, RewardSpec, RolloutSpec
+from services.job.spec import ExtensionSpec, JobSpec, LearnerSpec, RolloutSpec
 from services.learner.model.policy import Policy
 from services.learner.model.trainer import Trainer
 from services.learner.reports.reporting import Reporter
@@ -95,17 +95,11 @@ def groups() -> list[Group]:
 
 def job() -> JobSpec:
     """A job on that model."""
-    return JobSpec(
-        job_id="ftjob-1",
-        model="tiny",
-        training_file="file-1",
-        seed=7,
-        grader={},
-        objective={"name": "sspo"},
+    extension = ExtensionSpec(
         rollout=RolloutSpec(group_size=MEMBERS, max_tokens=COMPLETION),
         learner=LearnerSpec(steps=3, batch_size=2, learning_rate=1e-2),
-        reward=RewardSpec(),
     )
+    return JobSpec.assemble(extension, job_id="ftjob-1", model="tiny", training_file="file-1", seed=7, grader={})
 
 
 class Nothing:
@@ -202,7 +196,7 @@ def many_exporters() -> tuple[int, float]:
     for _ in range(EXPORTERS):
         meters = Meters()
         for metric in (metric for metric in METRICS if metric.source == "worker"):
-            labels = dict.fromkeys(metric.labels, "1")
+            labels: dict[str, Any] = dict.fromkeys(metric.labels, "1")
             if metric.name in BULK:
                 meters.add_bins(metric.name, [1.0] * (len(metric.buckets) + 1), 1.0, **labels)
             elif metric.kind == "histogram":

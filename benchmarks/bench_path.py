@@ -1,6 +1,6 @@
 """The trajectory path against raw redis-py making the same calls with opaque blobs, side by side on this machine.
 
-    python benchmarks/bench_path.py [--groups N]
+    python -m benchmarks.bench_path [--groups N]
 
 A group is 8 completions of 1,024 tokens. Ours: a task is encoded and dispatched; the rollout worker's side takes and
 decodes it, encodes the sampled group and hands it over; the reward worker's side takes and decodes that, sets rewards
@@ -51,7 +51,7 @@ def made_group() -> tuple[PromptTask, tuple[SampledCompletion, ...]]:
     task = PromptTask(
         schema_version=1,
         job_id=JOB,
-        prompt_token_ids=ints(generator.integers(0, 50_000, PROMPT)),
+        prompt_token_ids=ints(generator.integers(0, 50_000, PROMPT, dtype=np.int32)),
         item_json=json.dumps({"answer": "42"}),
         sampling=Sampling(temperature=1.0, max_tokens=TOKENS, group_size=MEMBERS, seed=1),
     )
@@ -113,7 +113,8 @@ def raw(client: store.Client, groups: int) -> None:
     finish_keys = [keys.progress(JOB), keys.finished(JOB), *scored, keys.deaths(JOB), keys.tallies(JOB)]
 
     def take(stream: str, consumer: str) -> Any:
-        [[_, [(entry_id, _)]]] = client.xreadgroup(CONSUMERS, consumer, {stream: ">"}, count=1)
+        answer: Any = client.xreadgroup(CONSUMERS, consumer, {stream: ">"}, count=1)
+        [[_, [(entry_id, _)]]] = answer
         return entry_id
 
     last = "-"
@@ -126,7 +127,8 @@ def raw(client: store.Client, groups: int) -> None:
             entry_id = take(trajectories[0], "reward-1")
             fields = [CONSUMERS, "reward-1", entry_id, number, JOB, 0, scored_blob, "1", MEMBERS * TOKENS]
             assert scripts["hand_over"]([*trajectories, *scored, *counters], fields) == 1
-        ids = [entry_id.decode() for entry_id, _ in client.xrange(scored[0], min=last, count=SCAN)]
+        found: Any = client.xrange(scored[0], min=last, count=SCAN)
+        ids = [entry_id.decode() for entry_id, _ in found]
         last = f"({ids[-1]}"
         numbers = json.dumps({"trained": list(range(first, first + BATCH))})
         scripts["finish"](finish_keys, [1, 1, numbers, json.dumps(ids)])

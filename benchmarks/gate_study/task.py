@@ -112,7 +112,7 @@ def measure(run: Run, model: Path) -> dict[str, Any]:
         if (step + 1) % (EVALUATE_TAIL_EVERY if step >= run.steps - TAIL_STEPS else EVALUATE_EVERY) == 0:
             curve.append((step + 1, *task.held_out()))
     tail = [point for point in curve if point[0] > run.steps - TAIL_STEPS]
-    drifts = [one.drift for one in figures[-TAIL_STEPS:] if one.drift is not None]
+    drifts = [one.drift for one in figures[-TAIL_STEPS:]]
     return {
         "objective": run.objective,
         "staleness": run.staleness,
@@ -147,5 +147,7 @@ def _spread(sums: list[Sum], count: int) -> list[Sum]:
     return [sums[index * len(sums) // count] for index in range(count)]
 
 
-def _mean(values: list[float]) -> float:
-    return math.fsum(values) / len(values) if values else math.nan
+def _mean(values: list[float] | list[float | None]) -> float:
+    """Of the values that there are: an objective without a gate has no figures of one."""
+    known = [value for value in values if value is not None]
+    return math.fsum(known) / len(known) if known else math.nan

@@ -131,8 +131,8 @@ def test_samples_come_from_the_weights_of_exactly_so_many_steps_ago(
 def test_behaviour_logprobs_are_those_of_the_policy_that_sampled(model: Path) -> None:
     study = task.Task(task.Run("grpo", 0, learning_rate=1e-9, seed=2, steps=1), model)
     drift = study.step(0).drift
-    assert drift.log_ratio_abs_max < 1e-4
-    assert drift.tokens > 256
+    assert drift.log_ratio_abs_max is not None and drift.log_ratio_abs_max < 1e-4
+    assert drift.tokens is not None and drift.tokens > 256
 
 
 def _results(seeds: Sequence[int], cells: Sequence[tables.Cell], means: dict[str, float]) -> list[dict[str, Any]]:

@@ -17,6 +17,8 @@ from pathlib import Path
 from typing import BinaryIO
 
 CHUNK_BYTES = 1 << 20
+LEFTOVER_SECONDS = 3600.0
+"""Age after which a temporary file or folder is nobody's."""
 FULL = (errno.ENOSPC, errno.EDQUOT)
 """Error numbers of a disk, or of a share of it, that is full."""
 
@@ -155,6 +157,18 @@ def folder_bytes(folder: Path) -> int:
         except FileNotFoundError:
             continue
     return total
+
+
+def remove_leftovers(folder: Path, *patterns: str) -> None:
+    """Remove what killed processes were writing: files and folders by the patterns of their temporary names. Those
+    younger than LEFTOVER_SECONDS may be a living process's, and stay."""
+    for path in (path for pattern in patterns for path in folder.glob(pattern)):
+        if age_seconds(path) <= LEFTOVER_SECONDS:
+            continue
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
 
 
 def age_seconds(path: Path) -> float:

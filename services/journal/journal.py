@@ -22,15 +22,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from services.disk.files import age_seconds, claim, durable, fsync, link_exclusively, make_folder
+from services.disk.files import claim, durable, fsync, link_exclusively, make_folder, remove_leftovers
 from services.faults import fault
 from services.job.strict_json import JsonObject
 from services.journal.errors import JournalDamaged, SequenceTaken
 from services.journal.record import Header, Kind, Record, pack, payload_hash, read_head, read_header, read_record
 from services.trajectories.outcomes import Fenced
-
-LEFTOVER_SECONDS = 3600.0
-"""Age after which a temporary file is nobody's any more."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +64,7 @@ class Journal:
             except FileExistsError:
                 continue
             self.epoch = epoch
-            self._remove_leftovers()
+            remove_leftovers(self.folder, ".record-*", ".pruned-*", ".*.out.*")
             return epoch
 
     def check_epoch(self) -> None:
@@ -172,10 +169,3 @@ class Journal:
 
     def _epoch_path(self, epoch: int) -> Path:
         return self.folder / f"epoch.{epoch}"
-
-    def _remove_leftovers(self) -> None:
-        """Temporary files of killed learners; young ones may be a living one's."""
-        for pattern in (".record-*", ".pruned-*"):
-            for path in self.folder.glob(pattern):
-                if age_seconds(path) > LEFTOVER_SECONDS:
-                    path.unlink(missing_ok=True)

@@ -43,8 +43,8 @@ class TokenWeights:
 
 
 @dataclass(frozen=True)
-class Difference:
-    """A difference of the state and a checkpoint; `part` names the place in words."""
+class Comparison:
+    """A part of the state beside the same part of a checkpoint, in words; the texts are the same where the bits are."""
 
     part: str
     stored: str
@@ -97,8 +97,9 @@ class Backend(Protocol):
         Raises CheckpointDamaged before anything is changed, and ValueError for a checkpoint of another model.
         """
 
-    def compare(self, folder: Path, hashes: Mapping[str, str]) -> list[Difference]:
-        """Differences of the state and a checkpoint; none if they are the same to the bit. Raises CheckpointDamaged."""
+    def compare(self, folder: Path, hashes: Mapping[str, str]) -> list[Comparison]:
+        """The state and a checkpoint: one entry for a part that is the same to the bit, else one for each of its
+        differences. Raises CheckpointDamaged."""
 
     def weights_sha256(self, *, most_bytes: int | None = None) -> str | None:
         """Hash of all weights; None when they are larger than `most_bytes`."""

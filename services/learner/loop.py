@@ -4,8 +4,9 @@
     { wait for a batch → commit its record → finish its numbers → train → publish → report, checkpoint } → export
 
 Invariants: nothing is trained before its record is linked; nothing is finished in Redis before that either; between
-replayed records nothing is published; every write to Redis carries the epoch; before each commit, finish and publish
-the disk is asked whether a newer learner was here. Checkpoints are written beside the training.
+replayed records nothing is published; finishing, asserting and naming a version carry the epoch to Redis; before each
+commit, finish and publish the disk is asked whether a newer learner was here. Checkpoints are written beside the
+training.
 """
 
 from __future__ import annotations
@@ -15,7 +16,6 @@ import time
 import structlog
 
 from services.disk.files import write_atomic
-from services.disk.folder_version import FolderRefused, refuse_newer
 from services.disk.layout import Layout
 from services.job.guard import GuardAction
 from services.job.spec import JobSpec
@@ -23,7 +23,7 @@ from services.journal.record import Header
 from services.learner.backend import Backend
 from services.learner.batches.assembler import Batch
 from services.learner.batches.batch_wait import Drops, Ready
-from services.learner.errors import OutOfMemory, WrongFolder, typed_disk_errors
+from services.learner.errors import OutOfMemory, typed_disk_errors
 from services.learner.parts import Parts
 from services.learner.pulse import Pulse
 from services.learner.reports.step_record import step_record
@@ -80,10 +80,6 @@ class Learner:
         """Go to the place where the learner before stopped, and publish one version."""
         parts = self.parts
         parts.enter("starting")
-        try:
-            refuse_newer(parts.layout)
-        except FolderRefused as error:
-            raise WrongFolder(str(error)) from error
         write_atomic(parts.folder.spec, self._spec.model_dump_json(indent=1).encode())
         parts.journal.claim_epoch()
         write_gate(parts.folder, parts.backend.gate_curve(self._spec))
@@ -142,8 +138,8 @@ class Learner:
         parts.journal.check_epoch()  # one that was replaced while it hung says nothing of steps any more
         parts.reporter.step(said, tokens=parts.backend.state.trained_tokens)
         parts.samples.add(header.step, groups[0], parts.backend.token_weights)
-        if self.step % self._spec.learner.checkpoint_every == 0:
-            self._checkpoint()
+        if self.step % self._spec.learner.checkpoint_every == 0 and self.step < self._spec.learner.steps:
+            self._checkpoint()  # that of the last step is written at the end
         self.obey(decision.action)
 
     def obey(self, action: GuardAction | None) -> None:
@@ -173,7 +169,8 @@ class Learner:
                 self._commit(found.batch)
             if time.monotonic() - reminded >= REMIND_SECONDS:
                 reminded = time.monotonic()
-                self._remind()
+                self._remind()  # before the deadline is asked: one that was replaced has missed nothing of its own
+            self.parts.wait.check_deadline()
             self.pulse.wait(POLL_SECONDS)
         return None
 

@@ -2,7 +2,7 @@
 
 The journal is the truth: a learner can restore everything important here from it (`assert_training`). Finishing,
 asserting and publishing carry the learner's epoch, and Redis refuses a lower one (`Fenced`). What `set` writes (phase,
-wishes for evaluation, token counts) is for readers only.
+wishes for evaluation, token counts, how far ahead groups are issued) carries none: the next `set` puts it right.
 """
 
 from __future__ import annotations

@@ -16,11 +16,9 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from services.disk.files import age_seconds
+from services.disk.files import remove_leftovers
 from services.weights.manifest import MANIFEST_FILE, Manifest
 
-LEFTOVER_SECONDS = 3600.0
-"""Age after which what a killed process left behind (temporary, held or trashed folders) is removed."""
 _VERSION = re.compile(r"v(\d{8,})")
 
 
@@ -84,7 +82,5 @@ def collect_garbage(root: Path, keep: int = 3) -> list[int]:
         trash = root / f".trash-{found[version].name}"
         os.rename(found[version], trash)
         shutil.rmtree(trash, ignore_errors=True)
-    for leftover in [path for pattern in (".tmp-*", ".held-*", ".trash-*") for path in root.glob(pattern)]:
-        if age_seconds(leftover) > LEFTOVER_SECONDS:
-            shutil.rmtree(leftover, ignore_errors=True)
+    remove_leftovers(root, ".tmp-*", ".held-*", ".trash-*")
     return old

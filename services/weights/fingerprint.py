@@ -1,7 +1,7 @@
 """Safetensors files whose hash is taken in the same pass that writes or reads them.
 
-A content hash says how it was made: `blake3:HEX`, or HEX alone, which is the sha256 of versions that older learners
-published.
+A content hash says how it was made: `blake3:HEX`, or HEX alone, which is sha256. Versions have the first, checkpoints
+and the versions of older learners the second.
 
 Invariant: what `read_verified` returns are views of the very bytes it hashed, so there is no moment between check and
 use. Reading maps the file privately; nothing is copied until a loader copies it.

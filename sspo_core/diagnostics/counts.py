@@ -63,8 +63,8 @@ def ratio_counts(log_ratio_BT: Tensor, mask_BT: Tensor) -> dict[str, Tensor]:
 
 @torch.no_grad()
 def gate_counts(readings: GateReadings, mask_BT: Tensor) -> dict[str, Tensor]:
-    """The counts that `RatioDiagnostics.add_gate` adds, by name: one matrix product of quantities and selections of
-    tokens."""
+    """The counts of what an objective did to the tokens of the mask, by name: one matrix product of quantities and
+    selections of tokens."""
     filled_B = mask_BT.any(dim=1)
     gate_B = token_mean(readings.weight.double(), mask_BT).squeeze(1)
     clipped_BT = mask_BT & (readings.h == 0)

@@ -1,6 +1,6 @@
 """The figures of importance ratios: their table, their buckets, and how they follow from additive sums.
 
-Standard library only: a service that shows figures needs no torch. `diagnostics.py` collects the sums. Everything
+Standard library only: a service that shows figures needs no torch. `ratio_diagnostics.py` collects the sums. Everything
 counts unmasked tokens with finite log-probs, and sequences with at least one. z = policy − behaviour (log-probs),
 r = exp(z), s_i = exp(mean_t z), W_i = exp(sum_t z); z and log W are clamped to ±20 before exp.
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from sspo_core.diagnostics.counts import GateReadings, gate_counts, ratio_counts
+from sspo_core.diagnostics.counts import ratio_counts
 from sspo_core.diagnostics.figures import HISTOGRAMS, LARGEST, SMALLEST, SUMS, figures_of, unsigned
 from sspo_core.diagnostics.figures import LOG_RATIO_BUCKETS as LOG_RATIO_BUCKETS
 from sspo_core.diagnostics.figures import RATIO_BUCKETS as RATIO_BUCKETS
@@ -91,10 +91,6 @@ class RatioDiagnostics:
     def add(self, log_ratio_BT: Tensor, mask_BT: Tensor) -> None:
         """Counts log ratios z = policy − behaviour, [B, T], not clamped; anything may lie outside the mask."""
         self._merge(ratio_counts(log_ratio_BT, mask_BT))
-
-    def add_gate(self, readings: GateReadings, mask_BT: Tensor) -> None:
-        """Counts what an objective did to the tokens of the mask."""
-        self._merge(gate_counts(readings, mask_BT))
 
     def count(self, **sums: Tensor) -> None:
         """Adds scalars that were summed elsewhere, under names of `figures.SUMS`."""

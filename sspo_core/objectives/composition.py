@@ -1,9 +1,5 @@
-"""The parts of an objective, and the inputs and answers of its surrogate.
-
-    J = Σ_it N_it · A_it · M(f(ratio_it))
-
-A composition is data: ratio × trust region × mean × aggregation, and the surrogate that it trains by.
-"""
+"""The types of an objective's parts, and of the inputs and answers of its surrogate; `compositions.py` puts the parts
+together."""
 
 from __future__ import annotations
 

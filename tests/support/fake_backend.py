@@ -10,7 +10,7 @@ from pathlib import Path
 
 from services.disk.files import sha256, write_durable
 from services.job.spec import JobSpec
-from services.learner.backend import Difference, TokenWeights, TrainingState
+from services.learner.backend import Comparison, TokenWeights, TrainingState
 from services.learner.errors import CheckpointDamaged
 from services.records.drift import DriftFigures
 from services.records.ratios import RatioFigures
@@ -83,9 +83,9 @@ class FakeBackend:
         self.calls.append(f"load step {state.next_step}")
         self.weights, self.state = json.loads((folder / WEIGHTS).read_text()), state
 
-    def compare(self, folder: Path, hashes: Mapping[str, str]) -> list[Difference]:
+    def compare(self, folder: Path, hashes: Mapping[str, str]) -> list[Comparison]:
         stored = json.loads((folder / WEIGHTS).read_text())
-        return [] if stored == self.weights else [Difference("weights", str(stored), str(self.weights))]
+        return [Comparison("weights", str(stored), str(self.weights))]
 
     def weights_sha256(self, *, most_bytes: int | None = None) -> str | None:
         return hashlib.sha256(repr(self.weights).encode()).hexdigest()

@@ -61,7 +61,7 @@ def committed(root: Path) -> Journal:
 
 
 def saved(root: Path) -> Path:
-    tensors = tensors_of.Snapshot(TENSORS, {"0.step": torch.tensor(1.0)})
+    tensors = tensors_of.HostCopy(TENSORS, {"0.step": torch.tensor(1.0)})
     snapshot = Snapshot(tensors, TrainingState(next_step=2), sequence=1)
     return checkpoint.save(checkpoints(root), snapshot)
 

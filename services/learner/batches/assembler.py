@@ -1,7 +1,7 @@
 """Turns scored groups into batches and drops. Here is the one staleness gate, and duplicates of a number fall out here.
 
-Pure state, no I/O: the loop feeds it entries of the `scored` stream and asks for a batch. A group's staleness at step s
-is s minus the step of its oldest token's version, never below 0.
+Pure state, no I/O: `BatchWait` feeds it entries of the `scored` stream and asks for a batch. A group's staleness at
+step s is s minus the step of its oldest token's version, never below 0.
 """
 
 from __future__ import annotations

@@ -66,7 +66,7 @@ class BatchWait:
         self._began = self._deadline_from = self._next_check = self._held_since = 0.0
 
     def look(self, step: int) -> Look:
-        """Look once for a batch of `step`; the clocks begin with the first look for a step. Raises BatchTimeout."""
+        """Look once for a batch of `step`; the clocks begin with the first look for a step."""
         if step != self._step:
             self._begin(step)
         upstream = self._steps_upstream()
@@ -79,10 +79,19 @@ class BatchWait:
         if batch.groups:
             held, self._step = self._held_since, -1
             return Ready(batch, time.monotonic() - held if held else 0.0)
-        if batch.dropped or batch.entry_ids:
-            return Drops(batch)  # before the deadline is looked at: the assembler has given them away
-        self._check_deadline(step)
-        return Nothing()
+        return Drops(batch) if batch.dropped or batch.entry_ids else Nothing()
+
+    def check_deadline(self) -> None:
+        """Raises BatchTimeout when the step looked for last has waited too long. To be asked after a look's drops are
+        committed: the assembler has given them away."""
+        now = time.monotonic()
+        if now >= self._next_check:
+            self._next_check = now + CHECK_SECONDS
+            if not self._jobs.get(self._spec.job_id).is_manned:
+                self._deadline_from = now
+        if now - self._deadline_from > self._spec.learner.wait_seconds:
+            found = f"{len(self._assembler)} of {self._spec.learner.batch_size} groups"
+            raise BatchTimeout(f"waited {self._spec.learner.wait_seconds:.0f} s for step {self._step}: {found}")
 
     def _begin(self, step: int) -> None:
         self._step = step
@@ -124,14 +133,3 @@ class BatchWait:
 
     def _patience_is_over(self) -> bool:
         return time.monotonic() - self._began > self._spec.learner.wait_seconds / 2
-
-    def _check_deadline(self, step: int) -> None:
-        now = time.monotonic()
-        if now >= self._next_check:
-            self._next_check = now + CHECK_SECONDS
-            job = self._jobs.get(self._spec.job_id)
-            if job.rollout_workers == 0 or job.reward_workers == 0:
-                self._deadline_from = now
-        if now - self._deadline_from > self._spec.learner.wait_seconds:
-            found = f"{len(self._assembler)} of {self._spec.learner.batch_size} groups"
-            raise BatchTimeout(f"waited {self._spec.learner.wait_seconds:.0f} s for step {step}: {found}")

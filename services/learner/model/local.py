@@ -12,11 +12,11 @@ from torch import Tensor
 
 from services.disk.layout import Layout
 from services.job.spec import JobSpec, derived_seed
-from services.learner.backend import Difference, TokenWeights, TrainingState
+from services.learner.backend import Comparison, TokenWeights, TrainingState
 from services.learner.model import gate_curve, recomputing, snapshot
 from services.learner.model.memory import typed_memory_errors
 from services.learner.model.policy import Policy
-from services.learner.model.snapshot import Snapshot, host_copy
+from services.learner.model.snapshot import HostCopy, host_copy
 from services.learner.model.trainer import Trainer
 from services.records.ratios import RatioFigures
 from services.records.samples import GateCurve
@@ -75,8 +75,8 @@ class LocalBackend:
         return recomputing.recompute(self._policy, self._kept, group, self._spec)
 
     @typed_memory_errors()
-    def capture(self) -> Snapshot:
-        return Snapshot(host_copy(self._policy.tensors()), host_copy(self._trainer.optimiser_tensors()))
+    def capture(self) -> HostCopy:
+        return HostCopy(host_copy(self._policy.tensors()), host_copy(self._trainer.optimiser_tensors()))
 
     @typed_memory_errors()
     def load(self, folder: Path, hashes: Mapping[str, str], state: TrainingState) -> None:
@@ -85,8 +85,8 @@ class LocalBackend:
         self._trainer.load(found.optimiser, state)
 
     @typed_memory_errors()
-    def compare(self, folder: Path, hashes: Mapping[str, str]) -> list[Difference]:
-        return snapshot.differences(snapshot.read(folder, hashes), self.capture())
+    def compare(self, folder: Path, hashes: Mapping[str, str]) -> list[Comparison]:
+        return snapshot.compare(snapshot.read(folder, hashes), self.capture())
 
     @typed_memory_errors()
     def weights_sha256(self, *, most_bytes: int | None = None) -> str | None:
@@ -134,7 +134,7 @@ class LocalBackend:
         before = self._trainer
         self._spec = spec
         torch.set_num_threads(spec.learner.threads)
-        self._trainer = Trainer(spec, self._policy)
+        self._trainer = Trainer(spec, self._policy, before.reference)
         self._trainer.load(before.optimiser_tensors(), before.state)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from services.learner.backend import Difference
+from services.learner.backend import Comparison
 from services.learner.errors import CheckpointDamaged
 from services.weights.fingerprint import ContentMismatch, read_verified, write_hashed
 
@@ -22,7 +22,7 @@ def host_copy(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 @dataclass(frozen=True)
-class Snapshot:
+class HostCopy:
     """Copies of all tensors of a checkpoint. Implements `Capture`."""
 
     model: dict[str, Tensor]
@@ -39,35 +39,35 @@ class Snapshot:
         }
 
 
-def read(folder: Path, hashes: Mapping[str, str]) -> Snapshot:
-    """Read the files of `Snapshot.write`. Raises CheckpointDamaged."""
+def read(folder: Path, hashes: Mapping[str, str]) -> HostCopy:
+    """Read the files of `HostCopy.write`. Raises CheckpointDamaged."""
     try:
         model = read_verified(folder / MODEL, hashes[MODEL])
         optimiser = read_verified(folder / OPTIMISER, hashes[OPTIMISER])
     except (OSError, ValueError, KeyError, TypeError, ContentMismatch) as error:
         raise CheckpointDamaged(f"{folder.name}: {error}") from error
     # Copies: training goes on writing into the optimiser's tensors, and the file must not stay mapped for that.
-    return Snapshot(model, {name: tensor.clone() for name, tensor in optimiser.items()})
+    return HostCopy(model, {name: tensor.clone() for name, tensor in optimiser.items()})
 
 
-def differences(stored: Snapshot, ours: Snapshot) -> list[Difference]:
-    """One for every tensor that is not the same to the bit."""
+def compare(stored: HostCopy, ours: HostCopy) -> list[Comparison]:
+    """The model, then the optimiser: one entry where all is the same to the bit, else one for every other tensor."""
     return [
-        *_differences("checkpoint model", stored.model, ours.model),
-        *_differences("checkpoint optimiser", stored.optimiser, ours.optimiser),
+        *_compare("checkpoint model", stored.model, ours.model),
+        *_compare("checkpoint optimiser", stored.optimiser, ours.optimiser),
     ]
 
 
-def _differences(what: str, stored: Mapping[str, Tensor], ours: Mapping[str, Tensor]) -> list[Difference]:
+def _compare(what: str, stored: Mapping[str, Tensor], ours: Mapping[str, Tensor]) -> list[Comparison]:
     found = []
     for name in sorted(stored.keys() | ours.keys()):
         one, other = stored.get(name), ours.get(name)
         if one is None or other is None or one.shape != other.shape:
-            found.append(Difference(f"{what}: {name}", _shape(one), _shape(other)))
+            found.append(Comparison(f"{what}: {name}", _shape(one), _shape(other)))
         elif not torch.equal(_bits(one), _bits(other)):
             gap = float((one.double() - other.double()).abs().max())
-            found.append(Difference(f"{what}: {name}", "", f"max abs difference {gap:.3g}"))
-    return found
+            found.append(Comparison(f"{what}: {name}", "", f"max abs difference {gap:.3g}"))
+    return found or [Comparison(what, "the same", "the same")]
 
 
 def _bits(tensor: Tensor) -> Tensor:

@@ -41,13 +41,15 @@ class UpdateResult:
 class Trainer:
     """Policy, optimiser and counters."""
 
-    def __init__(self, spec: JobSpec, policy: Policy) -> None:
+    def __init__(self, spec: JobSpec, policy: Policy, reference: Policy | None = None) -> None:
+        """`reference`: the model of the job's start, if a trainer before this one has loaded it."""
         self._spec = spec
         self._policy = policy
         self._objective = objective_config(spec.objective)
         self._corrections = corrections_config(spec.learner.corrections)
         penalised = self._objective.kl_coefficient > 0
-        self._reference = Policy(policy.folder, policy.device) if penalised else None  # the model of the job's start
+        self.reference = reference or Policy(policy.folder, policy.device) if penalised else None
+        """The model of the job's start, if the objective asks for the distance to it."""
         self._parameters = policy.parameters()
         self._optimiser = make_optimiser(self._parameters, spec.learner)
         self.state = TrainingState()
@@ -173,9 +175,9 @@ class Trainer:
 
     @torch.no_grad()
     def _reference_logprobs(self, batch: MicroBatch) -> Tensor | None:
-        if self._reference is None:
+        if self.reference is None:
             return None
-        return self._reference.logprobs(batch, self._spec.rollout.temperature)[0]
+        return self.reference.logprobs(batch, self._spec.rollout.temperature)[0]
 
     def _skip(self, loss: float, norm: float) -> UpdateResult:
         skipped = self.state.skipped_updates + 1

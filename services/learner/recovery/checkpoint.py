@@ -17,7 +17,7 @@ from pathlib import Path
 
 import structlog
 
-from services.disk.files import age_seconds, fsync, make_folder, move, remove_folder, sha256, write_durable
+from services.disk.files import fsync, make_folder, move, remove_folder, remove_leftovers, sha256, write_durable
 from services.faults import fault
 from services.learner.backend import Capture, TrainingState
 from services.learner.errors import CheckpointDamaged
@@ -25,8 +25,6 @@ from services.learner.errors import CheckpointDamaged
 log = structlog.get_logger()
 
 STATE, MANIFEST = "state.json", "checkpoint.json"
-LEFTOVER_SECONDS = 3600.0
-"""Age after which what a killed learner was writing is removed."""
 
 
 @dataclass(frozen=True)
@@ -146,7 +144,8 @@ def load_newest(
             step can take their place.
     """
     if tidy:
-        _remove_leftovers(folder)
+        remove_leftovers(folder, ".tmp-*", ".trash-*")
+        remove_undone(folder, counts)
     for path in reversed(stored(folder)):
         try:
             found = look(path)
@@ -156,10 +155,6 @@ def load_newest(
         except CheckpointDamaged as error:
             if tidy:
                 set_aside(path, error)
-            continue
-        if tidy:
-            log.info("checkpoint_undone", path=str(path))
-            remove_folder(path)
     return None
 
 
@@ -181,10 +176,3 @@ def _is_same(path: Path, snapshot: Snapshot) -> bool:
         return verify(path).sequence in (snapshot.sequence, -1)
     except CheckpointDamaged:
         return False
-
-
-def _remove_leftovers(folder: Path) -> None:
-    for pattern in (".tmp-*", ".trash-*"):
-        for path in folder.glob(pattern):
-            if age_seconds(path) > LEFTOVER_SECONDS:
-                shutil.rmtree(path, ignore_errors=True)

@@ -81,9 +81,14 @@ def replay(
     steps = surviving(headers)
     if not 0 <= step < len(steps):
         raise CannotReplay(f"step {step}: the journal of {job_id} has steps 0 to {len(steps) - 1}")
-    training = Training(spec, open_backend(spec, layout))
+    _refuse_pruned(journal, steps[step : step + 1], folder)
     counts = counts_in(headers)
-    _start(training, folder, counts, step, from_checkpoint)
+    wanted = _wanted(folder, counts, step, from_checkpoint) if from_checkpoint else None
+    training = Training(spec, open_backend(spec, layout))  # a large model takes minutes: what can be refused, is by now
+    if wanted is not None:
+        _load_wanted(training, wanted)
+    elif from_checkpoint is None:
+        _load_newest(training, folder, counts, step)
     start = training.step
     _refuse_pruned(journal, steps[start : step + 1], folder)
     for header in steps[start : step + 1]:
@@ -106,27 +111,33 @@ def _spec(folder: JobFolder) -> JobSpec:
         raise CannotReplay(f"{folder.spec} is missing: no learner of this job has run here") from error
 
 
-def _start(
-    training: Training, folder: JobFolder, counts: Callable[[Stored], bool], step: int, wanted: int | None
-) -> None:
-    """Load what the replay begins from."""
-    if wanted is None:
-        checkpoint.load_newest(
-            folder.checkpoints,
-            lambda found: counts(found) and found.state.next_step <= step,
-            training.load,
-            tidy=False,
-        )
-    elif wanted > 0:
-        try:
-            found = checkpoint.look(checkpoint.folder_of(folder.checkpoints, wanted)) if wanted <= step else None
-            if found is not None and counts(found):
-                training.load(found)
-                return
-        except CheckpointDamaged:
-            pass  # said below, as of one that is not there
+def _wanted(folder: JobFolder, counts: Callable[[Stored], bool], step: int, wanted: int) -> Stored:
+    """The checkpoint that was asked for."""
+    try:
+        found = checkpoint.look(checkpoint.folder_of(folder.checkpoints, wanted))
+    except CheckpointDamaged:
+        found = None
+    if found is None or wanted > step or not counts(found):
         kept = [checkpoint.step_of(path) for path in checkpoint.stored(folder.checkpoints)]
         raise CannotReplay(f"checkpoint {wanted}: there are {kept}, and it must not be above step {step} nor damaged")
+    return found
+
+
+def _load_wanted(training: Training, wanted: Stored) -> None:
+    try:
+        training.load(wanted)
+    except CheckpointDamaged as error:
+        raise CannotReplay(f"checkpoint {wanted.state.next_step} is damaged: {error}") from error
+
+
+def _load_newest(training: Training, folder: JobFolder, counts: Callable[[Stored], bool], step: int) -> None:
+    """Load the newest checkpoint at or below the step; without one the replay begins from the base model."""
+    checkpoint.load_newest(
+        folder.checkpoints,
+        lambda found: counts(found) and found.state.next_step <= step,
+        training.load,
+        tidy=False,
+    )
 
 
 def _refuse_pruned(journal: Journal, needed: Sequence[Header], folder: JobFolder) -> None:
@@ -148,14 +159,12 @@ def _compare_results(then: StepResult, now: StepResult) -> list[Row]:
 def _compare_checkpoint(
     training: Training, folder: JobFolder, counts: Callable[[Stored], bool], step: int
 ) -> list[Row]:
-    """A row for every tensor that differs from the checkpoint with `step` steps, or one that says that none does."""
+    """Rows for the checkpoint with `step` steps; none where there is none that counts."""
     try:
         found = checkpoint.look(checkpoint.folder_of(folder.checkpoints, step))
         if not counts(found):
             return []
-        differing = training.backend.compare(found.path, found.hashes)
+        compared = training.backend.compare(found.path, found.hashes)
     except CheckpointDamaged:
         return []
-    return [Row(one.part, one.stored, one.here) for one in differing] or [
-        Row(f"checkpoint {part}", "the same", "the same") for part in ("model", "optimiser")
-    ]
+    return [Row(one.part, one.stored, one.here) for one in compared]

@@ -35,7 +35,7 @@ class StepResult:
 
 def result_of(step: int, figures: StepFigures, backend: Backend, *, digest: bool) -> StepResult:
     """The result of a step. `digest`: hash the weights even if they are large."""
-    top_level = {name: value for name, value in numbers(figures) if "." not in name and name != "drift"}
+    top_level = {name: value for name, value in numbers(figures) if "." not in name}
     hashed = backend.weights_sha256(most_bytes=None if digest else DIGEST_BYTES)
     return StepResult(step, top_level, hashed, backend.environment())
 

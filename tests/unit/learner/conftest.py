@@ -14,8 +14,7 @@ from services.learner.reports import samples
 from services.store import keys
 from services.store.client import Client
 from services.trajectories import streams
-from services.trajectories.entries import PROMPTS, SCORED
-from services.trajectories.stage import Stage
+from tests.support.learning import put
 from tests.support.tiny import create_job, job_spec
 from tests.unit.learner.batches.test_assembler import JOB, group
 
@@ -36,18 +35,13 @@ def layout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Layout:
 def fill(client: Client) -> Fill:
     """`fill(spec, [numbers])`: the job, and groups of one trajectory where reward workers would put them."""
 
-    def put(spec: JobSpec, numbers: Sequence[int], *, step: int = 0) -> None:
+    def made(spec: JobSpec, numbers: Sequence[int], *, step: int = 0) -> None:
         if not client.exists(keys.job(JOB)):
             create_job(client, spec)
             streams.prepare(client, JOB)
-        stage = Stage(client, JOB, PROMPTS, SCORED, "test")
-        for number in numbers:
-            client.set(keys.cursor(JOB), number)
-            assert streams.dispatch(client, JOB, number, b"task", step)
-            entry = stage.take()
-            assert entry is not None and stage.hand_over(entry, group(number, step), step)
+        put(client, spec, {number: group(number, step) for number in numbers}, step)
 
-    return put
+    return made
 
 
 def spec_of(**learner: Any) -> JobSpec:

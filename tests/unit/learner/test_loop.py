@@ -5,6 +5,8 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,10 +15,14 @@ from services.disk.layout import Layout
 from services.job.guard import GuardSpec, Limit
 from services.job.spec import EvaluationSpec, JobSpec
 from services.journal.journal import Journal
+from services.learner import loop
 from services.learner.batches import batch_wait
+from services.learner.batches.assembler import Batch
+from services.learner.batches.batch_wait import Drops, Look, Ready
 from services.learner.errors import BatchTimeout, JournalDamaged, NoSuchCheckpoint
 from services.learner.loop import Learner
 from services.learner.recovery import checkpoint
+from services.records.step import StepWaits
 from services.store import keys
 from services.store.client import Client
 from services.store.job.events import Events
@@ -27,7 +33,8 @@ from services.trajectories.ledger import Ledger
 from services.trajectories.outcomes import Fenced
 from services.trajectories.progress import Progress
 from tests.support.audit import audit_headers
-from tests.support.fake_backend import FakeBackend
+from tests.support.clock import Clock
+from tests.support.fake_backend import FakeBackend, FakeCapture
 from tests.unit.learner.conftest import JOB, Fill, spec_of
 
 
@@ -62,7 +69,6 @@ def test_a_job_goes_from_its_first_batch_to_its_export(client: Client, layout: L
         "publish version 4 of step 3",
         "train step 3: [6, 7]",
         "publish version 5 of step 4",
-        "capture step 4",
         "capture step 4",
         "export",
     ]
@@ -210,6 +216,44 @@ def test_a_wait_has_a_deadline_and_says_what_is_missing(client: Client, layout: 
         Learner(spec, client, layout, FakeBackend()).run()
 
 
+def test_a_wait_that_only_drops_groups_has_a_deadline_too(
+    client: Client, layout: Layout, fill: Fill, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = spec_of(wait_seconds=0.2)
+    fill(spec, range(50))
+    learner, numbers = Learner(spec, client, layout, FakeBackend()), iter(range(50))
+    begin = learner.parts.wait.look
+
+    def drops(step: int) -> Drops:
+        begin(step)
+        return Drops(Batch(dropped={"stale": [next(numbers)]}))
+
+    monkeypatch.setattr(learner.parts.wait, "look", drops)
+    with pytest.raises(BatchTimeout, match="for step 0"):
+        learner.run()
+    assert set(kinds(layout)) == {"drop"}, "what was dropped is in the journal"
+
+
+def test_a_learner_that_was_replaced_while_it_hung_has_missed_no_deadline(
+    client: Client, layout: Layout, fill: Fill, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec, clock = spec_of(), Clock()
+    monkeypatch.setattr(batch_wait, "time", clock)
+    fill(spec, range(1))
+    learner = Learner(spec, client, layout, FakeBackend())
+    look = learner.parts.wait.look
+
+    def hangs(step: int) -> Look:
+        found = look(step)
+        Journal(layout.job(JOB).journal).claim_epoch()
+        clock.sleep(100.0)
+        return found
+
+    monkeypatch.setattr(learner.parts.wait, "look", hangs)
+    with pytest.raises(Fenced):
+        learner.run()
+
+
 def test_a_replaced_learner_changes_nothing_any_more(client: Client, layout: Layout, fill: Fill) -> None:
     spec = spec_of()
     fill(spec, range(8))
@@ -312,16 +356,37 @@ def test_the_mismatch_is_measured_on_a_group_of_the_weights_that_were_kept(
 
 
 def test_what_is_said_of_a_step_says_who_trained_it_and_what_it_waited_for(
-    client: Client, layout: Layout, fill: Fill
+    client: Client, layout: Layout, fill: Fill, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    fill(spec_of(), range(8))
-    Learner(spec_of(), client, layout, FakeBackend()).run()
-    last = Steps(client, layout).since(JOB)[-1]
+    clock = Clock()
+    monkeypatch.setattr(loop, "time", clock)
+
+    class Slow(FakeBackend):
+        def publish(self, root: Path, *, version: int, step: int) -> Path:
+            clock.sleep(0.5)
+            return super().publish(root, version=version, step=step)
+
+        def capture(self) -> FakeCapture:
+            clock.sleep(0.25)
+            return super().capture()
+
+    spec = spec_of(checkpoint_every=1)
+    fill(spec, range(8))
+    learner = Learner(spec, client, layout, Slow(lambda *_: clock.sleep(2.0)))
+    look = learner.parts.wait.look
+
+    def held(step: int) -> Look:
+        clock.sleep(8.0)
+        found = look(step)
+        return replace(found, staleness_seconds=3.0) if isinstance(found, Ready) else found
+
+    monkeypatch.setattr(learner.parts.wait, "look", held)
+    learner.run()
+    first, *_, last = Steps(client, layout).since(JOB)
     assert (last.epoch, last.policy_version, last.replayed, last.groups) == (1, 5, False, 2)
-    waits = last.waits
-    assert waits.batch is not None and 0 <= waits.batch < 30 and waits.staleness == 0.0
-    assert waits.publish is not None and waits.checkpoint is not None
-    assert last.wait_seconds == waits.batch
+    assert first.waits == StepWaits(batch=5.0, staleness=3.0, publish=0.5, checkpoint=0.0)
+    assert last.waits == StepWaits(batch=5.0, staleness=3.0, publish=0.5, checkpoint=0.25), "that of the step before"
+    assert (last.wait_seconds, last.seconds) == (8.0, 2.5)
 
 
 def test_a_wait_for_a_person_has_no_deadline(

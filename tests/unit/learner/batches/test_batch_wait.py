@@ -17,6 +17,7 @@ from services.trajectories import streams
 from services.trajectories.entries import PROMPTS, SCORED, TRAJECTORIES
 from services.trajectories.stage import Stage
 from services.trajectories.stream_stats import steps_in_flight
+from tests.support.clock import Clock
 from tests.support.tiny import create_job, job_spec
 from tests.unit.learner.batches.test_assembler import JOB, group
 
@@ -46,6 +47,14 @@ def score(client: Client, number: int, step: int) -> None:
     issue(client, number, step)
     move(client, PROMPTS, TRAJECTORIES, step)
     move(client, TRAJECTORIES, SCORED, step)
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """The clock of the wait."""
+    made = Clock()
+    monkeypatch.setattr(batch_wait, "time", made)
+    return made
 
 
 def waited(client: Client, spec: JobSpec, step: int) -> list[int]:
@@ -113,7 +122,7 @@ def test_a_group_that_moves_on_meanwhile_is_not_missed(
     assert waited(client, spec, step=1) == [0, 1]
 
 
-def test_how_long_a_whole_batch_was_held_back_is_said(client: Client, spec: JobSpec) -> None:
+def test_how_long_a_whole_batch_was_held_back_is_said(client: Client, spec: JobSpec, clock: Clock) -> None:
     wait = BatchWait(spec, client, Assembler(JOB, spec.learner.batch_size, spec.learner.max_staleness))
     issue(client, 0, 0)
     late = Stage(client, JOB, PROMPTS, TRAJECTORIES, "late")
@@ -121,42 +130,45 @@ def test_how_long_a_whole_batch_was_held_back_is_said(client: Client, spec: JobS
     for number in (1, 2):
         score(client, number, 1)
     assert isinstance(wait.look(1), Nothing), "group 0 would be two steps old at step 2"
-    time.sleep(0.3)
+    clock.sleep(3.0)
     assert held is not None and late.hand_over(held, group(0, 0), 0)
     move(client, TRAJECTORIES, SCORED, 0)
     found = wait.look(1)
-    assert isinstance(found, Ready) and 0.25 < found.staleness_seconds < 30
+    assert isinstance(found, Ready) and found.staleness_seconds == 3.0
     score(client, 3, 2)
     found = wait.look(2)
     assert isinstance(found, Ready) and found.staleness_seconds == 0.0, "the next step begins anew"
 
 
-def test_a_wait_for_staleness_is_over_halfway_to_the_deadline(client: Client, spec: JobSpec) -> None:
-    learner = spec.learner.model_copy(update={"wait_seconds": 1.0})
+def test_a_wait_for_staleness_is_over_halfway_to_the_deadline(client: Client, spec: JobSpec, clock: Clock) -> None:
+    learner = spec.learner.model_copy(update={"wait_seconds": 10.0})
     wait = BatchWait(spec.model_copy(update={"learner": learner}), client, Assembler(JOB, 2, 1))
     issue(client, 0, 0)
     assert Stage(client, JOB, PROMPTS, TRAJECTORIES, "hangs").take() is not None
     for number in (1, 2):
         score(client, number, 1)
     assert isinstance(wait.look(1), Nothing)
-    time.sleep(0.6)
+    clock.sleep(5.0)
+    assert isinstance(wait.look(1), Nothing)
+    clock.sleep(0.1)
     found = wait.look(1)
     assert isinstance(found, Ready) and [scored.number for scored in found.batch.groups] == [1, 2]
 
 
-def test_each_step_has_its_own_deadline(client: Client, spec: JobSpec, monkeypatch: pytest.MonkeyPatch) -> None:
-    learner = spec.learner.model_copy(update={"wait_seconds": 0.5})
+def test_each_step_has_its_own_deadline(client: Client, spec: JobSpec, clock: Clock) -> None:
+    learner = spec.learner.model_copy(update={"wait_seconds": 10.0})
     wait = BatchWait(spec.model_copy(update={"learner": learner}), client, Assembler(JOB, 2, 1))
-    assert isinstance(wait.look(0), Nothing)
-    time.sleep(0.6)
-    assert isinstance(wait.look(1), Nothing), "a step that begins now has waited for nothing yet"
-    time.sleep(0.6)
-    with pytest.raises(BatchTimeout, match="waited 0 s for step 1: 0 of 2 groups"):
-        wait.look(1)
+    for step in (0, 1):
+        assert isinstance(wait.look(step), Nothing)
+        clock.sleep(9.9)
+        wait.check_deadline()
+    clock.sleep(0.2)
+    with pytest.raises(BatchTimeout, match="waited 10 s for step 1: 0 of 2 groups"):
+        wait.check_deadline()
 
 
-def test_drops_are_given_away_before_the_deadline_ends_the_wait(client: Client) -> None:
-    spec = job_spec(JOB, batch_size=2, max_staleness=1, wait_seconds=0.05)
+def test_drops_do_not_move_the_deadline(client: Client, clock: Clock) -> None:
+    spec = job_spec(JOB, batch_size=2, max_staleness=1, wait_seconds=10.0)
     create_job(client, spec)
     streams.prepare(client, JOB)
     wait = BatchWait(spec, client, Assembler(JOB, batch_size=2, max_staleness=1))
@@ -165,8 +177,8 @@ def test_drops_are_given_away_before_the_deadline_ends_the_wait(client: Client) 
     stage = Stage(client, JOB, PROMPTS, SCORED, "worker")
     entry = stage.take()
     assert entry is not None and stage.hand_over(entry, group(0, failure="grader_failed"), 0)
-    time.sleep(0.1)
+    clock.sleep(10.1)
     found = wait.look(0)
     assert isinstance(found, Drops) and found.batch.dropped == {"grader_failed": [0]}
     with pytest.raises(BatchTimeout):
-        wait.look(0)
+        wait.check_deadline()

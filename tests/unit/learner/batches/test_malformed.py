@@ -7,7 +7,6 @@ import time
 
 import pytest
 
-from services.journal.record import Header
 from services.learner.batches.assembler import Assembler, Batch
 from services.learner.batches.batch_wait import BatchWait, Nothing, Ready
 from services.store import keys
@@ -68,13 +67,12 @@ class Trainer:
                 return [scored.number for scored in found.batch.groups]
             time.sleep(0.02)
 
-    def settle(self, batch: Batch) -> Header:
+    def settle(self, batch: Batch) -> None:
         self.dropped |= batch.dropped
         trained = [scored.number for scored in batch.groups]
         Progress(self.client).finish(
             JOB, epoch=1, next_step=1, numbers={"trained": trained, **batch.dropped}, entry_ids=batch.entry_ids
         )
-        return Header(sequence=0, kind="drop", step=0, epoch=1, previous="", cursor=0)
 
 
 @pytest.fixture

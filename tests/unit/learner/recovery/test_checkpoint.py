@@ -17,7 +17,7 @@ from services.learner.recovery.checkpoint import Snapshot, Stored
 
 def snapshot(step: int, sequence: int | None = None, value: float = 0.0) -> Snapshot:
     return Snapshot(
-        tensors_of.Snapshot(
+        tensors_of.HostCopy(
             model={"weight": torch.full((4, 8), value + step)},
             optimiser={"0.step": torch.tensor(float(step)), "0.exp_avg": torch.full((4, 8), 0.5)},
         ),
@@ -30,7 +30,7 @@ def every(found: Stored) -> bool:
     return True
 
 
-def tensors(path: Path) -> tensors_of.Snapshot:
+def tensors(path: Path) -> tensors_of.HostCopy:
     return tensors_of.read(path, checkpoint.look(path).hashes)
 
 
@@ -51,7 +51,7 @@ def test_what_is_saved_comes_back_to_the_bit(tmp_path: Path) -> None:
 
 
 def test_a_checkpoint_without_a_step_may_be_saved(tmp_path: Path) -> None:
-    path = checkpoint.save(tmp_path, Snapshot(tensors_of.Snapshot({"weight": torch.ones(2)}, {}), TrainingState()))
+    path = checkpoint.save(tmp_path, Snapshot(tensors_of.HostCopy({"weight": torch.ones(2)}, {}), TrainingState()))
     assert tensors(path).optimiser == {}
 
 

@@ -20,7 +20,7 @@ from services.learner.recovery.checkpoint_writer import CheckpointWriter
 
 
 def snapshot(step: int) -> Snapshot:
-    return Snapshot(tensors_of.Snapshot({}, {}), TrainingState(next_step=step))
+    return Snapshot(tensors_of.HostCopy({}, {}), TrainingState(next_step=step))
 
 
 class SlowDisk:

@@ -89,3 +89,20 @@ def test_steps_whose_groups_were_pruned_are_refused(client: Client, layout: Layo
     job = finished(client, layout, fill, keep_checkpoints=1)
     with pytest.raises(CannotReplay, match=r"pruned; steps from 4 on can be replayed"):
         again(job, 2)
+
+
+def test_what_can_be_refused_is_refused_before_a_model_is_loaded(client: Client, layout: Layout, fill: Fill) -> None:
+    job = finished(client, layout, fill, keep_checkpoints=1)
+
+    def loads(spec: JobSpec, layout: Layout) -> FakeBackend:
+        raise AssertionError("a large model takes minutes")
+
+    for step, wanted in ((2, None), (3, 2), (9, None)):
+        with pytest.raises(CannotReplay):
+            replay(job.layout, JOB, step, loads, from_checkpoint=wanted)
+
+
+def test_a_damaged_checkpoint_that_was_asked_for_is_refused(job: Job) -> None:
+    (job.folder.checkpoints / "step-00000002" / "weights.json").write_text("7.0")
+    with pytest.raises(CannotReplay, match="checkpoint 2 is damaged"):
+        again(job, 3, from_checkpoint=2)

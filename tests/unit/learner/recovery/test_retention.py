@@ -68,7 +68,7 @@ class Job:
 
     def save(self, protected: tuple[int, ...] = ()) -> Path:
         state = TrainingState(next_step=self.steps)
-        tensors = tensors_of.Snapshot({"weight": torch.ones(1000)}, {})
+        tensors = tensors_of.HostCopy({"weight": torch.ones(1000)}, {})
         return self.retention.save(Snapshot(tensors, state, sequence=self.steps - 1), protected)
 
     def checkpoints(self) -> list[int]:
